@@ -1,0 +1,158 @@
+"""Tiles as arrays: what every reader gives and every step takes."""
+
+import csv
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diapir.faults import InputError
+from diapir.runs import atomic_folder, read_json, write_json, write_text
+
+TILE = 101
+"""Side of a tile of the TGS competition, in pixels."""
+
+
+@dataclass(frozen=True)
+class TileSet:
+    """Tiles of one kind, in a fixed order.
+
+    Args:
+        ids: n distinct names.
+        images: uint8 (n, height, width), grey.
+        masks: uint8 (n, height, width), 1 where there is salt and 0 elsewhere; None for unlabelled tiles.
+        depths_m: float32 (n,), depth of the tile's top as the competition gives it; NaN where unknown.
+    """
+
+    ids: tuple[str, ...]
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8] | None
+    depths_m: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        assert self.images.ndim == 3 and self.images.dtype == np.uint8
+        assert len(self.ids) == len(self.images) == len(self.depths_m)
+        assert self.masks is None or (self.masks.shape == self.images.shape and self.masks.dtype == np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.integer[Any]]) -> "TileSet":
+        """The tiles at `rows`, in that order."""
+        return TileSet(
+            ids=tuple(self.ids[row] for row in rows),
+            images=self.images[rows],
+            masks=None if self.masks is None else self.masks[rows],
+            depths_m=self.depths_m[rows],
+        )
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The labelled and the unlabelled tiles of one source.
+
+    Args:
+        labelled: tiles with masks.
+        unlabelled: tiles without, in the order in which a submission lists them.
+        record: where they came from: source, counts, faults that were skipped. Plain JSON values.
+    """
+
+    labelled: TileSet
+    unlabelled: TileSet
+    record: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over ids, depths, images and masks: the identity of the data, whatever files they came in."""
+        total = hashlib.sha256()
+        for tiles in (self.labelled, self.unlabelled):
+            total.update("\n".join(tiles.ids).encode())
+            total.update(np.ascontiguousarray(tiles.depths_m).tobytes())
+            total.update(np.ascontiguousarray(tiles.images).tobytes())
+            if tiles.masks is not None:
+                total.update(np.packbits(tiles.masks).tobytes())
+        return total.hexdigest()
+
+
+def write_data(data: DataSet, out: Path) -> None:
+    """Write a prepared folder: arrays as .npy, `tiles.csv` (id, set, z) and `record.json`; whole or not at all.
+
+    Raises:
+        InputError: `out` holds files already.
+    """
+    assert data.labelled.masks is not None
+    with atomic_folder(out) as folder:
+        np.save(folder / "labelled-images.npy", data.labelled.images)
+        np.save(folder / "labelled-masks.npy", data.labelled.masks)
+        np.save(folder / "unlabelled-images.npy", data.unlabelled.images)
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["id", "set", "z"])
+        for name, tiles in (("labelled", data.labelled), ("unlabelled", data.unlabelled)):
+            for tile, depth in zip(tiles.ids, tiles.depths_m, strict=True):
+                rows.writerow([tile, name, "" if np.isnan(depth) else f"{depth:g}"])
+        write_text(folder / "tiles.csv", text.getvalue())
+        write_json(folder / "record.json", data.record | {"digest": data.digest})
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether `write_data` made this folder."""
+    return (folder / "tiles.csv").is_file() and (folder / "labelled-images.npy").is_file()
+
+
+def read_data(folder: Path) -> DataSet:
+    """Read a prepared folder and check it against its own digest.
+
+    Raises:
+        InputError: an array is missing, is damaged, or does not fit the others.
+    """
+    arrays: dict[str, NDArray[np.uint8]] = {}
+    for name in ("labelled-images", "labelled-masks", "unlabelled-images"):
+        path = folder / f"{name}.npy"
+        try:
+            arrays[name] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError.of(path, f"cannot be read ({error}); prepare the data again") from None
+        if arrays[name].dtype != np.uint8 or arrays[name].ndim != 3:
+            raise InputError.of(
+                path,
+                f"expected uint8 (tiles, height, width), found {arrays[name].dtype} "
+                f"{arrays[name].shape}; prepare the data again",
+            )
+    ids: dict[str, list[str]] = {"labelled": [], "unlabelled": []}
+    depths: dict[str, list[float]] = {"labelled": [], "unlabelled": []}
+    try:
+        with (folder / "tiles.csv").open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                ids[row["set"]].append(row["id"])
+                depths[row["set"]].append(float(row["z"] or "nan"))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError.of(folder / "tiles.csv", f"cannot be read ({error}); prepare the data again") from None
+    record = read_json(folder / "record.json")
+    try:
+        data = DataSet(
+            labelled=TileSet(
+                tuple(ids["labelled"]),
+                arrays["labelled-images"],
+                arrays["labelled-masks"],
+                np.array(depths["labelled"], np.float32),
+            ),
+            unlabelled=TileSet(
+                tuple(ids["unlabelled"]),
+                arrays["unlabelled-images"],
+                None,
+                np.array(depths["unlabelled"], np.float32),
+            ),
+            record=record,
+        )
+    except AssertionError:
+        raise InputError.of(
+            folder, "its arrays and tiles.csv do not have the same number of tiles; prepare the data again"
+        ) from None
+    if record.get("digest") != data.digest:
+        raise InputError.of(folder, "its content differs from its own digest in record.json; prepare the data again")
+    return data
