@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from diapir import __version__
-from diapir.faults import InputError
+from diapir.faults import InputError, report
 
 app = typer.Typer(
     name="diapir",
@@ -22,6 +23,13 @@ data_app = typer.Typer(help="Read, make and look at tiles.", no_args_is_help=Tru
 app.add_typer(data_app, name="data")
 
 
+class Tracker(StrEnum):
+    """Where epoch records go besides the run's own log."""
+
+    MLFLOW = "mlflow"
+    TENSORBOARD = "tensorboard"
+
+
 @app.callback(invoke_without_command=True)
 def diapir(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
     """Finds salt in seismic data."""
@@ -30,13 +38,148 @@ def diapir(version: Annotated[bool, typer.Option("--version", help="Print the ve
         raise typer.Exit
 
 
+@data_app.command("tgs")
+def data_tgs(
+    source: Annotated[Path, typer.Argument(help="The competition's zip, or the folder of its files, zipped or not.")],
+    out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave faulty tiles out; record.json names them.")
+    ] = False,
+) -> None:
+    """Read the competition's download, find every fault in it, and write it as arrays."""
+    from diapir.data.tgs import prepare_tgs
+
+    data = prepare_tgs(source, out, skip_bad=skip_bad)
+    skipped = len({(fault["tile"], fault["tile"] or fault["where"]) for fault in data.record["skipped"]})
+    left_out = f"; {skipped} left out, named in {out / 'record.json'}" if skipped else ""
+    print(f"{out}: {len(data.labelled)} labelled and {len(data.unlabelled)} unlabelled tiles{left_out}")
+
+
+@data_app.command("check")
+def data_check(
+    data: Annotated[Path, typer.Argument(help="A prepared folder, or the competition's download in any form.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for check.png and check.json; else ./NAME-check.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave faulty tiles out.")] = False,
+) -> None:
+    """Print and draw what is in a data set: coverage, depths, constant, duplicate and vertical tiles, tiny masks."""
+    from diapir.data.check import check_data
+    from diapir.data.tgs import open_data
+
+    folder = out or Path(f"{data.resolve().stem}-check")
+    check_data(open_data(data, skip_bad=skip_bad), folder)
+    print(f"written: {folder / 'check.png'}, {folder / 'check.json'}")
+
+
+@data_app.command("synthetic")
+def data_synthetic(
+    out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    labelled: Annotated[int, typer.Option(help="Training tiles, with masks.")] = 1000,
+    unlabelled: Annotated[int, typer.Option(help="Test tiles; their masks go into truth.csv.")] = 500,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+) -> None:
+    """Make seismic tiles with salt whose truth is known, in the layout of the competition."""
+    from diapir.data.synthetic import write_synthetic
+
+    write_synthetic(out, labelled=labelled, unlabelled=unlabelled, seed=seed)
+    print(f"{out}: {labelled} labelled and {unlabelled} unlabelled tiles, seed {seed}")
+
+
+@app.command("score")
+def score(
+    submission: Annotated[Path, typer.Argument(help="CSV with id and rle_mask, plain or .gz.")],
+    truth: Annotated[Path, typer.Argument(help="CSV with the true masks, or a folder with truth.csv or train.csv.")],
+    depths: Annotated[
+        Path | None, typer.Option(help="CSV with id and z; else depths.csv beside the truth, if it is there.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file too.")] = None,
+) -> None:
+    """Score a submission: in all, by salt coverage and by depth, with 95 % intervals."""
+    from rich.console import Console
+
+    from diapir.predict.scoring import print_scoring, score_submission, write_scoring
+
+    scoring = score_submission(submission, truth, depths_path=depths)
+    print_scoring(scoring, Console())
+    if json:
+        write_scoring(scoring, json)
+
+
+@app.command("check-submission")
+def check_submission(
+    submission: Annotated[Path, typer.Argument(help="CSV with id and rle_mask, plain or .gz.")],
+    against: Annotated[Path, typer.Option(help="The sample submission: the ids that are wanted.")],
+) -> None:
+    """Name the line and the fault of every bad row of a submission."""
+    from diapir.faults import raise_if_any
+    from diapir.predict import submission as submissions
+
+    raise_if_any(submissions.check_submission(submission, against=against))
+    print(f"ok: {len(submissions.read_submission(submission))} rows")
+
+
+@app.command("run")
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, e.g. recipes/quickstart.yaml.")],
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    data: Annotated[
+        Path | None, typer.Option(help="A data set: the competition's files, or a prepared folder.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave faulty tiles out; the record names them.")
+    ] = False,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: stages.0.epochs=3. May be given again.")
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices that train together.")] = 1,
+    track: Annotated[list[Tracker] | None, typer.Option(help="May be given again.")] = None,
+) -> None:
+    """Run a recipe from tiles to submission: train, score, predict, draw.
+
+    SIGTERM and Ctrl-C save and leave with status 143 and 130; --resume goes on. Status 3: the run cannot succeed.
+    """
+    from diapir.recipe_file import read_recipe
+
+    settings = read_recipe(recipe, changes=change or ())
+
+    from diapir.pipeline import run_recipe, summary
+    from diapir.train.stop import stop_requests
+
+    with stop_requests() as stop_asked:
+        record = run_recipe(
+            settings, out, data_path=data, resume=resume, skip_bad=skip_bad, devices=devices,
+            tracker_names=[tracker.value for tracker in track or ()], stop_asked=stop_asked,
+        )  # fmt: skip
+    if record:
+        print(summary(record, out))
+
+
+@app.command("predict")
+def predict(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    data: Annotated[Path, typer.Argument(help="A data set whose unlabelled tiles are wanted.")],
+    out: Annotated[Path, typer.Argument(help="The submission to write: .csv or .csv.gz.")],
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave faulty tiles out.")] = False,
+) -> None:
+    """Find salt in the unlabelled tiles of a data set with the models of a run."""
+    from diapir.pipeline import predict_with_run
+    from diapir.predict.submission import write_submission
+
+    tiles, masks = predict_with_run(run, data, skip_bad=skip_bad)
+    write_submission(out, tiles.ids, masks)
+    print(f"{out}: {len(tiles)} tiles, {masks.any((1, 2)).mean():.1%} with salt")
+
+
 def main() -> None:
     """Run a command; a fault of the input ends it with one line a fault and exit status 2."""
+    from diapir.processor import tune_process
+
+    tune_process()
     try:
         app()
     except InputError as error:
-        for fault in error.faults:
-            print(f"error: {fault}", file=sys.stderr)
+        for line in report(error.faults):
+            print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         # The reader of a pipe left (`diapir ... | head`): no fault of ours, and no traceback.

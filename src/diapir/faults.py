@@ -1,7 +1,12 @@
 """What a person did or gave that cannot be used: every fault of an input, told together."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+# Words that differ between faults of one kind: quotes, numbers, paths.
+_OWN_WORD = re.compile(r"""\S*["'/.\d]\S*""")
 
 
 @dataclass(frozen=True, order=True)
@@ -39,3 +44,17 @@ def raise_if_any(faults: Iterable[Fault]) -> None:
     found = tuple(faults)
     if found:
         raise InputError(found)
+
+
+def report(faults: Iterable[Fault], *, most_alike: int = 50) -> list[str]:
+    """The faults as lines for a person: of one kind, the first `most_alike`, and then how many more there are."""
+    counts: Counter[str] = Counter()
+    lines, first = [], {}
+    for fault in faults:
+        kind = _OWN_WORD.sub("", fault.what)
+        counts[kind] += 1
+        first.setdefault(kind, fault)
+        if counts[kind] <= most_alike:
+            lines.append(str(fault))
+    more = ((first[kind], count - most_alike) for kind, count in counts.items() if count > most_alike)
+    return [*lines, *(f"and {count} more like this one: {fault}" for fault, count in more)]

@@ -68,7 +68,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def require_new_folder(path: Path) -> None:
     """Refuse to write over anything that is there already."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError.of(path, "expected a new or empty folder, found files there; name another, or remove it first")
+        raise InputError.of(
+            path,
+            "expected a new or empty folder, found files there; name another, or remove it first",
+        )
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -116,7 +119,8 @@ def locked_folder(path: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise InputError.of(
-                path, f"another run (process {holder}) is writing here; wait for it, or name another folder"
+                path,
+                f"another run (process {holder}) is writing here; wait for it, or name another folder",
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -147,12 +151,16 @@ def _commit() -> str | None:
     """The commit of the source tree, with `+changes` where it was edited; None outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
-        run = {"cwd": here, "capture_output": True, "text": True, "check": True, "timeout": 10}
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
-        changes = subprocess.run(["git", "status", "--porcelain", "--", "."], **run).stdout  # type: ignore[call-overload]
+        commit = _git("rev-parse", "HEAD", folder=here)
+        changes = _git("status", "--porcelain", "--", ".", folder=here)
     except (OSError, subprocess.SubprocessError):
         return None
-    return f"{commit}+changes" if changes.strip() else str(commit)
+    return f"{commit}+changes" if changes else commit
+
+
+def _git(*arguments: str, folder: Path) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
 
 
 def _version(package: str) -> str | None:

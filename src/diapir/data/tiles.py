@@ -92,7 +92,10 @@ def write_data(data: DataSet, out: Path) -> None:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(["id", "set", "z"])
-        for name, tiles in (("labelled", data.labelled), ("unlabelled", data.unlabelled)):
+        for name, tiles in (
+            ("labelled", data.labelled),
+            ("unlabelled", data.unlabelled),
+        ):
             for tile, depth in zip(tiles.ids, tiles.depths_m, strict=True):
                 rows.writerow([tile, name, "" if np.isnan(depth) else f"{depth:g}"])
         write_text(folder / "tiles.csv", text.getvalue())
@@ -151,8 +154,12 @@ def read_data(folder: Path) -> DataSet:
         )
     except AssertionError:
         raise InputError.of(
-            folder, "its arrays and tiles.csv do not have the same number of tiles; prepare the data again"
+            folder,
+            "its arrays and tiles.csv do not have the same number of tiles; prepare the data again",
         ) from None
     if record.get("digest") != data.digest:
-        raise InputError.of(folder, "its content differs from its own digest in record.json; prepare the data again")
+        raise InputError.of(
+            folder,
+            "its content differs from its own digest in record.json; prepare the data again",
+        )
     return data

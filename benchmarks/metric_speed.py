@@ -1,0 +1,148 @@
+"""The competition's metric for 4,000 tiles at ten probability thresholds: time of NumPy loops / time of diapir.
+
+    python benchmarks/metric_speed.py [--data DIR] [--pairs 5] [--loop-tiles 400]
+
+Two loops that public kernels of the competition have, written anew: "histogram" takes the overlap of each image from
+np.histogram2d and goes through the ten overlap thresholds one by one; "logical" is the leaner one, with
+np.logical_and and np.logical_or. They run on the first `--loop-tiles` tiles and their time is scaled up to all of
+them, so that a run takes minutes, not hours; they are loops over images, so the time grows with their number. Equal
+scores first. The ratio is the median over pairs of runs, one after the other.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diapir.data.tgs import open_data
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from diapir.metrics import scores_by_threshold
+from diapir.runs import provenance
+
+NUM_TILES = 4000
+THRESHOLDS = np.linspace(0.05, 0.95, 10, dtype=np.float32)
+
+
+def synthetic_masks(number: int) -> NDArray[np.uint8]:
+    """Smooth blobs, four in ten tiles without salt, as in the competition."""
+    rng = np.random.default_rng(0)
+    field = np.stack([gaussian_filter(rng.standard_normal((101, 101), np.float32), 14) for _ in range(number)])
+    field /= field.std(axis=(1, 2), keepdims=True)
+    threshold = np.where(rng.random(number) < 0.4, np.inf, rng.uniform(-1.5, 1.5, number))
+    masks: NDArray[np.uint8] = (field > threshold[:, None, None]).astype(np.uint8)
+    return masks
+
+
+def real_masks(folder: Path, number: int) -> NDArray[np.uint8]:
+    """The labelled masks of a data set, repeated up to the number."""
+    masks = open_data(folder).labelled.masks
+    assert masks is not None
+    return masks[np.arange(number) % len(masks)]
+
+
+def probabilities(masks: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What a fair net might say: the mask, blurred and disturbed."""
+    rng = np.random.default_rng(1)
+    result = np.empty(masks.shape, np.float32)
+    for mask, probability in zip(masks, result, strict=True):
+        noise = gaussian_filter(rng.standard_normal(mask.shape, np.float32), 6)
+        logits = 6 * gaussian_filter(mask.astype(np.float32), 2) - 3.5 + 2 * noise / noise.std()
+        probability[...] = 1 / (1 + np.exp(-logits))
+    return result
+
+
+def histogram_score(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
+    """One image, the way of the histogram kernels."""
+    if not truth.any() and not predicted.any():
+        return 1.0
+    edges = [-0.5, 0.5, 1.5]
+    overlap = np.histogram2d(truth.ravel(), predicted.ravel(), bins=(edges, edges))[0]
+    area_truth = np.histogram(truth.astype(np.uint8), bins=edges)[0][:, None]
+    area_predicted = np.histogram(predicted.astype(np.uint8), bins=edges)[0][None, :]
+    union = area_truth + area_predicted - overlap
+    ious = overlap[1:, 1:] / union[1:, 1:]
+    precisions = []
+    for threshold in range(10, 20):
+        matches = 20 * overlap[1:, 1:] > threshold * union[1:, 1:]
+        true_positives = np.sum(np.sum(matches, axis=1) == 1)
+        false_positives = np.sum(np.sum(matches, axis=0) == 0)
+        false_negatives = np.sum(np.sum(matches, axis=1) == 0)
+        found = true_positives + false_positives + false_negatives
+        precisions.append(true_positives / found if ious.size else 0.0)
+    return float(np.mean(precisions))
+
+
+def logical_score(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
+    """One image, the way of the leaner kernels."""
+    if not truth.any() or not predicted.any():
+        return float(not truth.any() and not predicted.any())
+    intersection = np.sum(np.logical_and(truth, predicted))
+    union = np.sum(np.logical_or(truth, predicted))
+    return float(np.mean([20 * intersection > threshold * union for threshold in range(10, 20)]))
+
+
+Score = Callable[[NDArray[np.bool_], NDArray[np.bool_]], float]
+
+
+def loop(probability: NDArray[np.float32], truth: NDArray[np.bool_], *, score: Score) -> NDArray[np.float64]:
+    """The scores at every threshold, image by image."""
+    return np.array(
+        [
+            [score(tile, predicted > threshold) for tile, predicted in zip(truth, probability, strict=True)]
+            for threshold in THRESHOLDS
+        ]
+    )
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="real masks from here; else masks made by code")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--loop-tiles", type=int, default=400, help=f"tiles that the loops take; {NUM_TILES} for all")
+    arguments = parser.parse_args()
+    masks = real_masks(arguments.data, NUM_TILES) if arguments.data else synthetic_masks(NUM_TILES)
+    probability, truth, part = probabilities(masks), masks > 0, slice(arguments.loop_tiles)
+    on_device = torch.from_numpy(probability), torch.from_numpy(truth), torch.from_numpy(THRESHOLDS)
+
+    def ours() -> torch.Tensor:
+        return scores_by_threshold(*on_device)
+
+    scores = ours()
+    result: dict[str, Any] = {
+        "what": f"{NUM_TILES} tiles at {len(THRESHOLDS)} thresholds, {arguments.data or 'made by code'}",
+        "mean_scores": [round(float(score), 4) for score in scores.double().mean(1)],
+        "pairs": arguments.pairs,
+        "loop_tiles": arguments.loop_tiles,
+    }
+    for score in (histogram_score, logical_score):
+        assert np.allclose(loop(probability[part], truth[part], score=score), scores[:, part].numpy(), atol=1e-6)
+        times = [
+            (seconds(ours), seconds(lambda score=score: loop(probability[part], truth[part], score=score)))  # type: ignore[misc]
+            for _ in range(arguments.pairs)
+        ]
+        ours_s, loop_s = np.array(times).T * [[1], [NUM_TILES / min(NUM_TILES, arguments.loop_tiles)]]
+        ratios = loop_s / ours_s
+        result[score.__name__.removesuffix("_score")] = {
+            "diapir_s": round(float(np.median(ours_s)), 4),
+            "loop_s": round(float(np.median(loop_s)), 2),
+            "ratio": round(float(np.median(ratios)), 1),
+            "ratio_min": round(float(ratios.min()), 1),
+            "ratio_max": round(float(ratios.max()), 1),
+        }
+    print(json.dumps(result | {"threads": torch.get_num_threads()} | provenance(), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Which labelled tiles are held out together."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diapir.data.tiles import TileSet
+from diapir.faults import Fault, InputError, raise_if_any
+from diapir.recipe import Folds
+from diapir.runs import write_text
+
+Numbers = NDArray[np.int64]
+
+
+def depth_folds(ids: Sequence[str], depths_m: NDArray[np.float32], *, count: int) -> Numbers:
+    """Deal tiles out in turn, shallowest first: (n,) of 0..count-1. Ties go by id; unknown depths come last.
+
+    Source: the 1st place's folds (systems of 2018: rank by depth, modulo the number of folds).
+    """
+    return _deal(np.lexsort((np.asarray(ids), depths_m)), count=count)
+
+
+def coverage_folds(ids: Sequence[str], masks: NDArray[np.uint8], *, count: int, seed: int) -> Numbers:
+    """Deal tiles out within each coverage class, in an order drawn from `seed`: (n,) of 0..count-1."""
+    shuffled = _shuffled(ids, seed=seed)
+    classes = coverage_classes(masks)
+    return _deal(shuffled[np.argsort(classes[shuffled], kind="stable")], count=count)
+
+
+def random_folds(ids: Sequence[str], *, count: int, seed: int) -> Numbers:
+    """Deal tiles out in an order drawn from `seed`: (n,) of 0..count-1, whatever order the tiles came in."""
+    return _deal(_shuffled(ids, seed=seed), count=count)
+
+
+def group_folds(groups: Sequence[str], *, count: int) -> Numbers:
+    """Keep each group whole: the largest group goes to the fold that is smallest so far: (n,) of 0..count-1.
+
+    Raises:
+        InputError: there are fewer groups than folds.
+    """
+    names, sizes = np.unique(np.asarray(groups), return_counts=True)
+    if len(names) < count:
+        raise InputError.of("folds.groups", f"expected at least {count} groups, one a fold, found {len(names)}")
+    filled = np.zeros(count, np.int64)
+    fold_of: dict[str, int] = {}
+    for index in np.lexsort((names, -sizes)):
+        fold = int(filled.argmin())
+        fold_of[str(names[index])] = fold
+        filled[fold] += sizes[index]
+    return np.array([fold_of[group] for group in groups], np.int64)
+
+
+def coverage_classes(masks: NDArray[np.uint8]) -> Numbers:
+    """Tenths of the tile that are salt, rounded up: (n,) of 0 (empty) .. 10."""
+    pixels = masks.shape[1] * masks.shape[2]
+    salt: Numbers = masks.reshape(len(masks), -1).sum(1, dtype=np.int64)
+    return -(-10 * salt // pixels)
+
+
+def make_folds(tiles: TileSet, section: Folds) -> Numbers:
+    """The fold of each labelled tile, by the recipe's scheme: (n,).
+
+    Raises:
+        InputError: a fold would have no tile, no salt, or (groups) the file does not fit the tiles.
+    """
+    assert tiles.masks is not None
+    if len(tiles) < section.count:
+        raise InputError.of(
+            "folds.count", f"expected at least {section.count} labelled tiles, one a fold, found {len(tiles)}"
+        )
+    match section.scheme:
+        case "depth":
+            folds = depth_folds(tiles.ids, tiles.depths_m, count=section.count)
+        case "coverage":
+            folds = coverage_folds(tiles.ids, tiles.masks, count=section.count, seed=section.seed)
+        case "random":
+            folds = random_folds(tiles.ids, count=section.count, seed=section.seed)
+        case "groups":
+            assert section.groups is not None
+            folds = group_folds(_read_groups(section.groups, tiles.ids), count=section.count)
+        case _:
+            assert_never(section.scheme)
+    _require_salt(folds, tiles.masks, section.count)
+    return folds
+
+
+def write_folds(path: Path, ids: Sequence[str], folds: Numbers, section: Folds) -> None:
+    """Write a CSV of id,fold under a line that names scheme, count and seed."""
+    text = io.StringIO()
+    text.write(f"# scheme={section.scheme} count={section.count} seed={section.seed}\n")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["id", "fold"])
+    rows.writerows(zip(ids, folds.tolist(), strict=True))
+    write_text(path, text.getvalue())
+
+
+def _deal(order: NDArray[np.int64], *, count: int) -> Numbers:
+    folds = np.empty(len(order), np.int64)
+    folds[order] = np.arange(len(order)) % count
+    return folds
+
+
+def _shuffled(ids: Sequence[str], *, seed: int) -> NDArray[np.int64]:
+    by_id = np.argsort(np.asarray(ids), kind="stable")
+    return by_id[np.random.default_rng(seed).permutation(len(by_id))]
+
+
+def _require_salt(folds: Numbers, masks: NDArray[np.uint8], count: int) -> None:
+    salt = masks.reshape(len(masks), -1).max(1) > 0
+    without = [fold for fold in range(count) if not salt[folds == fold].any()]
+    raise_if_any(
+        Fault(f"fold {fold}", "none of its tiles has salt, so its score would mean little; use fewer folds")
+        for fold in without
+    )
+
+
+def _read_groups(path: Path, ids: Sequence[str]) -> list[str]:
+    """The group of each tile, in the order of `ids`."""
+    try:
+        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError.of(path, f"cannot be read as CSV: {error}") from None
+    if not rows or [name.strip() for name in rows[0]] != ["id", "group"]:
+        raise InputError.of(f"{path}:1", f"expected the header id,group, found {','.join(rows[0]) if rows else 'none'}")
+    groups: dict[str, str] = {}
+    faults = []
+    for line, row in enumerate(rows[1:], start=2):
+        if len(row) != 2:
+            faults.append(Fault(f"{path}:{line}", f"expected 2 fields, found {len(row)}"))
+        elif row[0] in groups:
+            faults.append(Fault(f"{path}:{line}", f"the id {row[0]} is given twice"))
+        else:
+            groups[row[0]] = row[1]
+    missing = [tile for tile in ids if tile not in groups]
+    if missing:
+        shown = ", ".join(missing[:5])
+        faults.append(Fault(str(path), f"{len(missing)} labelled tiles have no group, e.g. {shown}"))
+    raise_if_any(faults)
+    return [groups[tile] for tile in ids]

@@ -1,0 +1,104 @@
+"""Image -> feature maps.
+
+The contract: an encoder has `channels`, one number per map, and gives its maps finest first. Each map is at most as
+large as the one before; the finest is the size of the image or its half (rounded up). Decoders go by the sizes that
+come, so any image size works.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import timm
+from torch import Tensor, nn
+
+from diapir.faults import InputError
+from diapir.nets.blocks import ConvNormAct, ResidualBlock
+
+
+class ResidualEncoder(nn.Module):
+    """Residual stages; `widths[i]` channels at 1/2^i of the stem's size.
+
+    Args:
+        in_channels: of the image.
+        stem: `stride` halves the image first, `none` keeps its size.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        widths: Sequence[int],
+        blocks: Sequence[int],
+        stem: Literal["stride", "none"],
+        squeeze: int,
+    ) -> None:
+        super().__init__()
+        self.channels = tuple(widths)
+        self.full_size = stem == "none"
+        self.stem = ConvNormAct(in_channels, widths[0], stride=1 if self.full_size else 2)
+        self.stages = nn.ModuleList()
+        before = widths[0]
+        for index, (width, depth) in enumerate(zip(widths, blocks, strict=True)):
+            first = ResidualBlock(before, width, stride=1 if index == 0 else 2, squeeze=squeeze)
+            rest = [ResidualBlock(width, width, squeeze=squeeze) for _ in range(depth - 1)]
+            self.stages.append(nn.Sequential(first, *rest))
+            before = width
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps = self.stem(image)
+        found = []
+        for stage in self.stages:
+            maps = stage(maps)
+            found.append(maps)
+        return found
+
+
+class TimmEncoder(nn.Module):
+    """Feature maps of a timm model with random weights; `nets.weights` fills in trained ones.
+
+    Args:
+        stem: `max_pool` as published; `stride` without the max-pool; `none` without the first stride either.
+
+    Raises:
+        InputError: timm has no such model, it gives no feature maps, or its stem cannot be changed in this way.
+    """
+
+    def __init__(self, name: str, *, in_channels: int, stem: Literal["max_pool", "stride", "none"]) -> None:
+        super().__init__()
+        try:
+            self.model: nn.Module = timm.create_model(name, pretrained=False, features_only=True, in_chans=in_channels)
+        except (RuntimeError, ValueError, AttributeError, TypeError) as error:
+            raise InputError.of("net.encoder.name", _unknown_model(name, error)) from None
+        self.channels = _channels(self.model)
+        self.full_size = stem == "none"
+        if stem != "max_pool":
+            self._change_stem(name, stem)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.model(image)
+        return maps
+
+    def _change_stem(self, name: str, stem: str) -> None:
+        pools = [(path, module) for path, module in self.model.named_modules() if isinstance(module, nn.MaxPool2d)]
+        first_conv = next(module for module in self.model.modules() if isinstance(module, nn.Conv2d))
+        if len(pools) != 1 or first_conv.stride != (2, 2):
+            raise InputError.of(
+                "net.encoder.stem", f"'{stem}' needs an encoder with one strided stem and one max-pool; {name} differs"
+            )
+        parent, _, leaf = pools[0][0].rpartition(".")
+        setattr(self.model.get_submodule(parent), leaf, nn.Identity())
+        if stem == "none":
+            first_conv.stride = (1, 1)
+
+
+def _channels(model: Any) -> tuple[int, ...]:
+    return tuple(model.feature_info.channels())
+
+
+def _unknown_model(name: str, error: Exception) -> str:
+    close = timm.list_models(f"*{re.split(r'[._]', name)[0]}*")[:5]
+    return f"timm cannot give feature maps of '{name}' ({error}); near names: {', '.join(close) or 'none'}"
+
+
+Encoder = ResidualEncoder | TimmEncoder

@@ -1,0 +1,134 @@
+"""101 -> the size that the net sees, and the exact way back; channels of the net's input."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diapir.recipe import Channel
+
+Border = Literal["reflect", "edge", "zero"]
+
+IMAGENET_GREY = (0.449, 0.226)
+"""Mean and standard deviation of ImageNet's grey values in 0..1: the means over its three published channels."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a tile of `height` x `width` pixels meets the net.
+
+    Args:
+        method: `native`, `pad` to `size`, or `resize` to `size`; `size` is None for native.
+    """
+
+    method: Literal["native", "pad", "resize"]
+    size: int | None = None
+    border: Border = "reflect"
+
+    def enclose(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, c, size, size) by this frame; float in, float out.
+
+        Raises:
+            ValueError: the tile is larger than the padded size.
+        """
+        match self.method:
+            case "native":
+                return images
+            case "pad":
+                assert self.size is not None
+                return _pad(images, _margins(images.shape[-2:], self.size), self.border)
+            case "resize":
+                assert self.size is not None
+                # Antialiasing matters only when shrinking, and then it does: plain bilinear would drop thin layers.
+                shrinks = self.size < min(images.shape[-2:])
+                return F.interpolate(
+                    images, size=(self.size, self.size), mode="bilinear", align_corners=False, antialias=shrinks
+                )
+            case _:
+                assert_never(self.method)
+
+    def release(self, maps: Tensor, *, height: int, width: int) -> Tensor:
+        """(n, c, size, size) -> (n, c, height, width): what `enclose` did, undone.
+
+        Padding is cut off exactly. A resized map is brought back by bilinear interpolation.
+        """
+        match self.method:
+            case "native":
+                return maps
+            case "pad":
+                assert self.size is not None
+                top, _, left, _ = _margins((height, width), self.size)
+                return maps[..., top : top + height, left : left + width]
+            case "resize":
+                shrinks = maps.shape[-1] > width
+                return F.interpolate(
+                    maps, size=(height, width), mode="bilinear", align_corners=False, antialias=shrinks
+                )
+            case _:
+                assert_never(self.method)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Channels and scaling of a net's input; saved with its weights.
+
+    Args:
+        mean, deviation: taken out of grey values in 0..1.
+        depth_low_m, depth_high_m: depths that become 0 and 1 in the depth channel.
+    """
+
+    channels: tuple[Channel, ...]
+    mean: float
+    deviation: float
+    depth_low_m: float
+    depth_high_m: float
+
+
+def net_input(images: Tensor, depths_m: Tensor, *, spec: InputSpec, frame: Frame) -> Tensor:
+    """Grey tiles as the net sees them.
+
+    Args:
+        images: (n, h, w), float in 0..1.
+        depths_m: (n,); where unknown (NaN) the middle of the range stands in.
+
+    Returns:
+        (n, channels, size, size), channels last in memory. Ramps run from 0 to 1 over the tile, before it is framed.
+    """
+    count, height, width = images.shape
+    scaled = (images - spec.mean) / spec.deviation
+    rows = torch.linspace(0, 1, height, device=images.device)[:, None].expand(count, height, width)
+    planes = []
+    for channel in spec.channels:
+        match channel:
+            case "image":
+                planes.append(scaled)
+            case "row_ramp":
+                planes.append(rows)
+            case "column_ramp":
+                planes.append(torch.linspace(0, 1, width, device=images.device).expand(count, height, width))
+            case "image_times_ramp":
+                planes.append(scaled * rows)
+            case "depth":
+                relative = (depths_m - spec.depth_low_m) / max(spec.depth_high_m - spec.depth_low_m, 1e-6)
+                planes.append(relative.nan_to_num(0.5)[:, None, None].expand(count, height, width))
+            case _:
+                assert_never(channel)
+    framed = frame.enclose(torch.stack(planes, dim=1).float())
+    return framed.contiguous(memory_format=torch.channels_last)
+
+
+def _margins(shape: Sequence[int], size: int) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right; the odd pixel goes to the bottom and the right, as the six systems have it."""
+    height, width = shape
+    if size < max(height, width):
+        raise ValueError(f"cannot pad {height}x{width} to {size}: expected a size of at least {max(height, width)}")
+    return (size - height) // 2, (size - height + 1) // 2, (size - width) // 2, (size - width + 1) // 2
+
+
+def _pad(images: Tensor, margins: tuple[int, int, int, int], border: Border) -> Tensor:
+    top, bottom, left, right = margins
+    mode = {"reflect": "reflect", "edge": "replicate", "zero": "constant"}[border]
+    return F.pad(images, (left, right, top, bottom), mode=mode)

@@ -1,0 +1,75 @@
+"""Net and tiles -> probabilities: the one forward pass that training's scores, submissions and surveys share."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, assert_never
+
+import torch
+from torch import Tensor, nn
+
+from diapir.nets.framing import Frame, InputSpec, net_input
+
+View = Literal["plain", "flip"]
+
+
+@dataclass(frozen=True)
+class TileTensors:
+    """Tiles on the device that works on them.
+
+    Args:
+        images: uint8 (n, h, w).
+        masks: uint8 (n, h, w) of 0 and 1, or None.
+        depths_m: float32 (n,), NaN where unknown.
+    """
+
+    images: Tensor
+    masks: Tensor | None
+    depths_m: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def see(view: View, images: Tensor) -> Tensor:
+    """A view of tiles (..., w); every view is its own inverse."""
+    match view:
+        case "plain":
+            return images
+        case "flip":
+            return images.flip(-1)
+        case _:
+            assert_never(view)
+
+
+@torch.inference_mode()
+def predict_probabilities(
+    net: nn.Module,
+    tiles: TileTensors,
+    *,
+    spec: InputSpec,
+    frame: Frame,
+    views: Sequence[View],
+    batch: int,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Iterator[Tensor]:
+    """Probability of salt, batch after batch: float32 (b, h, w), in the order of the tiles.
+
+    Views are averaged in probability space; the net is left in the mode (training or evaluation) that it came in.
+    """
+    was_training = net.training
+    net.eval()
+    try:
+        for start in range(0, len(tiles), batch):
+            images = tiles.images[start : start + batch].float() / 255
+            depths_m = tiles.depths_m[start : start + batch]
+            height, width = images.shape[-2:]
+            total = torch.zeros_like(images)
+            for view in views:
+                with autocast():
+                    logits = net(net_input(see(view, images), depths_m, spec=spec, frame=frame)).mask
+                released = frame.release(logits.float().sigmoid()[:, None], height=height, width=width)[:, 0]
+                total += see(view, released)
+            yield total / len(views)
+    finally:
+        net.train(was_training)

@@ -1,0 +1,52 @@
+"""The probability above which a pixel is salt."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diapir.metrics import scores_by_threshold
+
+CANDIDATES = tuple(round(0.2 + 0.02 * step, 2) for step in range(31))
+"""Thresholds that are tried: 0.20, 0.22 ... 0.80."""
+
+
+def best_threshold(scores: NDArray[np.float64]) -> float:
+    """The candidate with the highest mean score, smoothed over its two neighbours, for single peaks are noise.
+
+    Args:
+        scores: (num_candidates, n), in the order of CANDIDATES.
+    """
+    means = scores.mean(1)
+    padded = np.pad(means, 1, mode="edge")
+    smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    return CANDIDATES[int(smooth.argmax())]
+
+
+def candidate_scores(probability: NDArray[np.floating], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Score of each tile (n, h, w) at each candidate: (num_candidates, n)."""
+    chunks = [
+        scores_by_threshold(
+            torch.from_numpy(probability[start : start + 512].astype(np.float32)),
+            torch.from_numpy(masks[start : start + 512]),
+            CANDIDATES,
+        )
+        for start in range(0, len(probability), 512)
+    ]
+    return torch.cat(chunks, dim=1).double().numpy()
+
+
+def crossed_scores(scores: NDArray[np.float64], *, parts: int = 5, seed: int = 0) -> NDArray[np.float64]:
+    """Score of each tile at a threshold chosen on other tiles: (n,), an honest figure for a tuned threshold.
+
+    Args:
+        scores: (num_candidates, n).
+        parts: the tiles are cut at random into so many; each part's threshold comes from the others.
+    """
+    count = scores.shape[1]
+    part = np.random.default_rng(seed).permutation(count) % min(parts, count)
+    honest = np.empty(count)
+    for one in range(int(part.max()) + 1):
+        others = scores[:, part != one] if (part != one).any() else scores
+        row = CANDIDATES.index(best_threshold(others))
+        honest[part == one] = scores[row, part == one]
+    return honest

@@ -1,0 +1,15 @@
+"""What several test files ask for."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tgs_folder() -> Path:
+    """The folder of the competition's real files, named by DIAPIR_TGS."""
+    name = os.environ.get("DIAPIR_TGS")
+    if not name:
+        pytest.skip("needs the competition's files: set DIAPIR_TGS to their folder")
+    return Path(name)
