@@ -13,7 +13,7 @@ setup: ## Make .venv from uv.lock (done by every other target)
 
 demo: setup ## Find salt in synthetic seismic: train, score, draw (minutes)
 	@echo "demo: recipes/quickstart.yaml makes tiles, trains a net on them and scores it; results go to runs/demo"
-	@$(BIN)/diapir run recipes/quickstart.yaml --out runs/demo
+	@$(BIN)/diapir run recipes/quickstart.yaml --out runs/demo --resume
 
 test: setup ## Format, lint, types, layers and tests
 	@$(BIN)/python scripts/check.py format lint types tests

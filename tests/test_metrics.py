@@ -94,6 +94,17 @@ def test_chunks_do_not_change_the_scores(monkeypatch: pytest.MonkeyPatch) -> Non
     assert torch.equal(tile_scores(probability > 0.2, truth), whole[1])
 
 
+@given(PROBABILITIES, st.lists(LEVELS, min_size=1, max_size=3))
+def test_both_ways_to_count_agree(pair: tuple[NDArray[np.float32], NDArray[np.bool_]], thresholds: list[float]) -> None:
+    values, truth = (torch.from_numpy(array).flatten(1) for array in pair)
+    levels = torch.tensor(thresholds)
+    by_words, by_pixels = (
+        count(values, truth, levels) for count in (metrics._count_by_words, metrics._count_by_pixels)
+    )
+    assert torch.equal(by_words[0], by_pixels[0])
+    assert torch.equal(by_words[1], by_pixels[1])
+
+
 def test_zero_tiles_have_zero_scores() -> None:
     none = torch.zeros(0, 101, 101)
     assert tile_scores(none, none).shape == (0,)

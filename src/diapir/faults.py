@@ -49,7 +49,8 @@ def raise_if_any(faults: Iterable[Fault]) -> None:
 def report(faults: Iterable[Fault], *, most_alike: int = 50) -> list[str]:
     """The faults as lines for a person: of one kind, the first `most_alike`, and then how many more there are."""
     counts: Counter[str] = Counter()
-    lines, first = [], {}
+    lines: list[str] = []
+    first: dict[str, Fault] = {}
     for fault in faults:
         kind = _OWN_WORD.sub("", fault.what)
         counts[kind] += 1

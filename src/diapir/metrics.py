@@ -9,11 +9,9 @@ from torch import Tensor
 
 # Score = share of the thresholds k / 20, k = 10..19, that the intersection over union exceeds.
 _FIRST_TWENTIETH, _LAST_TWENTIETH = 10, 19
-# Bytes of comparisons in hand at once: on a processor they stay near its cache, elsewhere they bound the memory.
+# Comparisons in hand at once, a byte each: near a processor's cache, and small beside an accelerator's memory.
 _CHUNK_BYTES = {"cpu": 1 << 23}
 _CHUNK_BYTES_ELSEWHERE = 1 << 28
-# Comparisons are counted eight at a time, as the bytes of whole words; a byte may count to 255.
-_BYTES, _WORDS = 8, 128
 
 
 def tile_scores(predicted: Tensor, truth: Tensor) -> Tensor:
@@ -89,35 +87,32 @@ def _overlap(values: Tensor, truth: Tensor, *, levels: Tensor | None = None) -> 
     assert values.shape == truth.shape, f"tiles do not fit: {tuple(values.shape)} and {tuple(truth.shape)}"
     if levels is None:
         levels = torch.zeros(1, dtype=values.dtype, device=values.device)
-    num_tiles, num_pixels = len(values), values[0].numel() if len(values) else 0
-    row = -(-max(1, num_pixels) // (_BYTES * _WORDS)) * _BYTES * _WORDS
-    chunk_bytes = _CHUNK_BYTES.get(values.device.type, _CHUNK_BYTES_ELSEWHERE)
-    step = min(num_tiles, max(1, chunk_bytes // (row * max(1, len(levels)))))
-    predicted = torch.zeros(len(levels), step, row, dtype=torch.bool, device=values.device)
-    salt = torch.zeros(step, row, dtype=torch.bool, device=values.device)
-    intersection = torch.empty(len(levels), num_tiles, dtype=torch.int64, device=values.device)
+    intersection = torch.empty(len(levels), len(values), dtype=torch.int64, device=values.device)
     union = torch.empty_like(intersection)
-    for first in range(0, num_tiles, max(1, step)):
-        part = slice(first, min(first + step, num_tiles))
-        size = part.stop - part.start
-        _write_greater(values[part].flatten(1), levels[:, None, None], out=predicted[:, :size, :num_pixels])
-        torch.ne(truth[part].flatten(1), 0, out=salt[:size, :num_pixels])
-        predicted_words, salt_words = predicted[:, :size].view(torch.int64), salt[:size].view(torch.int64)
-        intersection[:, part] = _count(predicted_words & salt_words)
-        union[:, part] = _count(predicted_words) + _count(salt_words) - intersection[:, part]
+    # NumPy has no bfloat16.
+    count = _count_by_words if values.device.type == "cpu" and values.dtype != torch.bfloat16 else _count_by_pixels
+    chunk_bytes = _CHUNK_BYTES.get(values.device.type, _CHUNK_BYTES_ELSEWHERE)
+    step = max(1, chunk_bytes // max(1, len(levels) * values[:1].numel()))
+    for first in range(0, len(values), step):
+        part = slice(first, first + step)
+        intersection[:, part], union[:, part] = count(values[part].flatten(1), truth[part].flatten(1), levels)
     return intersection, union
 
 
-def _write_greater(values: Tensor, levels: Tensor, *, out: Tensor) -> None:
-    """Write `values > levels` into a bool tensor."""
-    if values.device.type == "cpu" and values.dtype != torch.bfloat16:
-        # The same comparison by NumPy on the same memory takes a seventh of torch 2.15's time; it has no bfloat16.
-        np.greater(values.numpy(), levels.numpy(), out=out.numpy())
-    else:
-        torch.gt(values, levels, out=out)
+def _count_by_pixels(values: Tensor, truth: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    predicted, salt = values > levels[:, None, None], truth != 0
+    return (predicted & salt).sum(-1), (predicted | salt).sum(-1)
 
 
-def _count(words: Tensor) -> Tensor:
-    """How many of the bytes, each 0 or 1, are 1: int64 (...) of int64 words (..., multiple of `_WORDS`)."""
-    sums = words.reshape(*words.shape[:-1], words.shape[-1] // _WORDS, _WORDS).sum(-1)
-    return sums.view(torch.uint8).sum(-1)
+def _count_by_words(values: Tensor, truth: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """`_count_by_pixels` on a processor, 64 pixels at a time: with torch 2.15 in a sixtieth of its time."""
+    num_pixels = values.shape[1]
+    row = -(-num_pixels // 64) * 64
+    bits = np.zeros((len(levels) + 1, len(values), row), np.bool_)
+    np.greater(values.numpy(), levels[:, None, None].numpy(), out=bits[:-1, :, :num_pixels])
+    np.not_equal(truth.numpy(), 0, out=bits[-1, :, :num_pixels])
+    words = np.packbits(bits, axis=-1).view(np.uint64)
+    either, both = words[:-1] | words[-1], words[:-1] & words[-1]
+    counts = (np.bitwise_count(pixels).sum(axis=-1, dtype=np.int64) for pixels in (both, either))
+    intersection, union = map(torch.from_numpy, counts)
+    return intersection, union

@@ -35,7 +35,7 @@ def check_data(data: DataSet, out: Path | None) -> dict[str, Any]:
 
 
 def describe_data(data: DataSet) -> dict[str, Any]:
-    """Figures of a data set as plain JSON values: tiles, depths, coverage, constant, duplicate, vertical, tiny masks."""
+    """Figures of a data set as plain JSON values: tiles, depths, coverage; constant, double, vertical and tiny ones."""
     return {
         "digest": data.digest,
         "source": data.record.get("source"),
@@ -55,7 +55,8 @@ def coverage_classes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
     area = masks.sum(axis=(1, 2), dtype=np.int64)
     pixels = masks.shape[1] * masks.shape[2]
     # Whole numbers all the way: a float may lift a tenth over its edge.
-    return -(-10 * area // pixels)
+    classes: NDArray[np.int64] = -(-10 * area // pixels)
+    return classes
 
 
 def are_constant(images: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -21,9 +21,10 @@ def draw_check(data: DataSet, figures: dict[str, Any], path: Path) -> None:
     Args:
         figures: what `describe_data` gives.
     """
-    figure = Figure(figsize=(13, 8.2), layout="constrained")
+    figure = Figure(figsize=(13, 7.2), layout="constrained")
     FigureCanvasAgg(figure)
-    above, below = figure.subfigures(2, 1, height_ratios=(3, 4))
+    grid = figure.add_gridspec(2, 1, height_ratios=(5, 6))
+    above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     coverage, depth, area = above.subplots(1, 3)
     _draw_coverage(coverage, figures["masks"])
     _draw_depths(depth, data)
@@ -56,7 +57,7 @@ def _draw_depths(axes: Axes, data: DataSet) -> None:
     if not len(every):
         axes.text(0.5, 0.5, "no depths", ha="center", va="center", transform=axes.transAxes)
         return
-    bins = np.linspace(every.min(), max(every.max(), every.min() + 1), 31)
+    bins = np.linspace(every.min(), max(every.max(), every.min() + 1), 31).tolist()
     for (name, depths_m), colour in zip(known.items(), (_LABELLED, _UNLABELLED), strict=True):
         if len(depths_m):
             share = np.full(len(depths_m), 100 / len(depths_m))
@@ -69,7 +70,7 @@ def _draw_areas(axes: Axes, tiles: TileSet) -> None:
     assert tiles.masks is not None
     area = tiles.masks.sum(axis=(1, 2), dtype=np.int64)
     pixels = tiles.masks.shape[1] * tiles.masks.shape[2]
-    axes.hist(area[area > 0], bins=np.geomspace(1, pixels + 1, 41), color=_SALT)
+    axes.hist(area[area > 0], bins=np.geomspace(1, pixels + 1, 41).tolist(), color=_SALT)
     axes.set(title="salt pixels, where there are any", xlabel="pixels", ylabel="labelled tiles", xscale="log")
     _tidy(axes)
 

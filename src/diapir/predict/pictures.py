@@ -37,20 +37,22 @@ def draw_predictions(
     worst, best = _worst_and_best(truth, scores, each=each)
     rows = max(len(worst), len(best), 1)
     figure = Figure(figsize=(12.4, 1.62 * rows + 0.8))
-    axes = figure.subplots(rows, 8, squeeze=False)
+    # The fifth column is the gap between the two sides.
+    axes = figure.subplots(rows, 9, squeeze=False, gridspec_kw={"width_ratios": [1, 1, 1, 1, 0.25, 1, 1, 1, 1]})
     for row in range(rows):
-        for first, chosen in ((0, worst), (4, best)):
+        for first, chosen in ((0, worst), (5, best)):
             cells = axes[row, first : first + 4]
             if row < len(chosen):
                 tile = chosen[row]
                 _draw_tile(cells, images[tile], truth[tile], probability[tile], probability[tile] > threshold)
                 cells[0].set_ylabel(f"{ids[tile]}\nscore {scores[tile]:.1f}", fontsize=7)
-            for cell in cells:
-                cell.set_xticks([])
-                cell.set_yticks([])
-                cell.set_frame_on(row < len(chosen))
-    for column, cell in enumerate(axes[0]):
-        cell.set_title(_TITLES[column % 4], fontsize=9)
+    for row, cells in enumerate(axes):
+        for column, cell in enumerate(cells):
+            cell.set_xticks([])
+            cell.set_yticks([])
+            cell.set_frame_on(column != 4 and row < len(worst if column < 4 else best))
+    for title_cell, text in zip([*axes[0, :4], *axes[0, 5:]], _TITLES * 2, strict=True):
+        title_cell.set_title(text, fontsize=9)
     figure.text(0.26, 0.985, "worst", ha="center", va="top", fontsize=11, weight="bold")
     figure.text(0.76, 0.985, "best", ha="center", va="top", fontsize=11, weight="bold")
     figure.text(0.01, 0.005, title, fontsize=8, color="0.35")
