@@ -5,45 +5,30 @@
 Two loops that public kernels of the competition have, written anew: "histogram" takes the overlap of each image from
 np.histogram2d and goes through the ten overlap thresholds one by one; "logical" is the leaner one, with
 np.logical_and and np.logical_or. They run on the first `--loop-tiles` tiles and their time is scaled up to all of
-them, so that a run takes minutes, not hours; they are loops over images, so the time grows with their number. Equal
-scores first. The ratio is the median over pairs of runs, one after the other.
+them, as they go image by image. Equal scores first, or the script ends with status 1. The ratio is the median over
+pairs of runs, one after the other; above 1 diapir is faster.
 """
 
 import argparse
-import json
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from diapir.processor import tune_process
+
+if __name__ == "__main__":
+    tune_process()
 
 import numpy as np
 import torch
-from diapir.data.tgs import open_data
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from diapir.metrics import scores_by_threshold
-from diapir.runs import provenance
+from masks import take_masks
+from rounds import heading, seconds, spread, table
 
 NUM_TILES = 4000
 THRESHOLDS = np.linspace(0.05, 0.95, 10, dtype=np.float32)
-
-
-def synthetic_masks(number: int) -> NDArray[np.uint8]:
-    """Smooth blobs, four in ten tiles without salt, as in the competition."""
-    rng = np.random.default_rng(0)
-    field = np.stack([gaussian_filter(rng.standard_normal((101, 101), np.float32), 14) for _ in range(number)])
-    field /= field.std(axis=(1, 2), keepdims=True)
-    threshold = np.where(rng.random(number) < 0.4, np.inf, rng.uniform(-1.5, 1.5, number))
-    masks: NDArray[np.uint8] = (field > threshold[:, None, None]).astype(np.uint8)
-    return masks
-
-
-def real_masks(folder: Path, number: int) -> NDArray[np.uint8]:
-    """The labelled masks of a data set, repeated up to the number."""
-    masks = open_data(folder).labelled.masks
-    assert masks is not None
-    return masks[np.arange(number) % len(masks)]
 
 
 def probabilities(masks: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -100,48 +85,35 @@ def loop(probability: NDArray[np.float32], truth: NDArray[np.bool_], *, score: S
     )
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="real masks from here; else masks made by code")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--loop-tiles", type=int, default=400, help=f"tiles that the loops take; {NUM_TILES} for all")
     arguments = parser.parse_args()
-    masks = real_masks(arguments.data, NUM_TILES) if arguments.data else synthetic_masks(NUM_TILES)
-    probability, truth, part = probabilities(masks), masks > 0, slice(arguments.loop_tiles)
-    on_device = torch.from_numpy(probability), torch.from_numpy(truth), torch.from_numpy(THRESHOLDS)
-
-    def ours() -> torch.Tensor:
-        return scores_by_threshold(*on_device)
-
-    scores = ours()
-    result: dict[str, Any] = {
-        "what": f"{NUM_TILES} tiles at {len(THRESHOLDS)} thresholds, {arguments.data or 'made by code'}",
-        "mean_scores": [round(float(score), 4) for score in scores.double().mean(1)],
-        "pairs": arguments.pairs,
-        "loop_tiles": arguments.loop_tiles,
-    }
+    masks = take_masks(NUM_TILES, folder=arguments.data)
+    probability, truth = probabilities(masks), masks > 0
+    part = slice(min(NUM_TILES, arguments.loop_tiles))
+    inputs = torch.from_numpy(probability), torch.from_numpy(truth), torch.from_numpy(THRESHOLDS)
+    scores = scores_by_threshold(*inputs)
+    rows = [["loop", "diapir, s", "loop, s", "ratio"]]
     for score in (histogram_score, logical_score):
-        assert np.allclose(loop(probability[part], truth[part], score=score), scores[:, part].numpy(), atol=1e-6)
-        times = [
-            (seconds(ours), seconds(lambda score=score: loop(probability[part], truth[part], score=score)))  # type: ignore[misc]
-            for _ in range(arguments.pairs)
-        ]
-        ours_s, loop_s = np.array(times).T * [[1], [NUM_TILES / min(NUM_TILES, arguments.loop_tiles)]]
-        ratios = loop_s / ours_s
-        result[score.__name__.removesuffix("_score")] = {
-            "diapir_s": round(float(np.median(ours_s)), 4),
-            "loop_s": round(float(np.median(loop_s)), 2),
-            "ratio": round(float(np.median(ratios)), 1),
-            "ratio_min": round(float(ratios.min()), 1),
-            "ratio_max": round(float(ratios.max()), 1),
-        }
-    print(json.dumps(result | {"threads": torch.get_num_threads()} | provenance(), indent=2))
+        if not np.allclose(loop(probability[part], truth[part], score=score), scores[:, part].numpy(), atol=1e-6):
+            raise SystemExit(f"{score.__name__} gives other scores than diapir")
+        times = []
+        for _ in range(arguments.pairs):
+            ours_s = seconds(lambda: scores_by_threshold(*inputs))
+            loop_s = seconds(lambda score=score: loop(probability[part], truth[part], score=score))  # type: ignore[misc]
+            times.append((ours_s, loop_s * NUM_TILES / part.stop))
+        ratios = [loop_s / ours_s for ours_s, loop_s in times]
+        name = score.__name__.removesuffix("_score")
+        columns = [spread(side).text() for side in zip(*times, strict=True)]
+        rows.append([name, *columns, spread(ratios).text(1)])
+    means = ", ".join(f"{mean:.3f}" for mean in scores.double().mean(1))
+    print(heading("scipy", threads=torch.get_num_threads()))
+    print(f"tiles      {NUM_TILES} at {len(THRESHOLDS)} thresholds, {arguments.data or 'made by code'}; equal scores")
+    print(f"scores     {means}\n")
+    print(table(rows))
 
 
 if __name__ == "__main__":

@@ -1,68 +1,31 @@
-"""Run-length text of 4,000 masks, both ways: time of pycocotools / time of diapir, equal masks first.
+"""Run-length text of 4,000 masks, both ways: time of pycocotools / time of diapir.
 
     python benchmarks/rle_speed.py [--data DIR] [--pairs 15]
 
-The peer packs the same masks into its own text (COCO's, in the order it wants them) and unpacks that. The ratio is
-the median over pairs of runs, one after the other; above 1 diapir is faster.
+Equal masks first, or the script ends with status 1. The peer packs the same masks into its own text (COCO's, in the
+order of memory that it wants) and unpacks that. The ratio is the median over pairs of runs, one after the other;
+above 1 diapir is faster.
 """
 
 import argparse
-import json
-import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from diapir.data.tgs import open_data
-from numpy.typing import NDArray
 from pycocotools import mask as peer
-from scipy.ndimage import gaussian_filter
 
 from diapir.data.rle import decode, encode
-from diapir.runs import provenance
+from masks import SIDE, take_masks
+from rounds import heading, seconds, spread, table
 
 NUM_MASKS = 4000
 
 
-def synthetic_masks(number: int) -> NDArray[np.uint8]:
-    """Smooth blobs with ragged rims, four in ten tiles without salt, as in the competition."""
-    rng = np.random.default_rng(0)
-    field = np.empty((number, 101, 101), np.float32)
-    for tile in field:
-        smooth = gaussian_filter(rng.standard_normal((101, 101), np.float32), 14)
-        tile[...] = smooth / smooth.std() + 0.6 * gaussian_filter(rng.standard_normal((101, 101), np.float32), 1.5)
-    threshold = np.where(rng.random(number) < 0.4, np.inf, rng.uniform(-1.5, 1.5, number))
-    masks: NDArray[np.uint8] = (field > threshold[:, None, None]).astype(np.uint8)
-    return masks
-
-
-def real_masks(folder: Path, number: int) -> NDArray[np.uint8]:
-    """The labelled masks of a data set, repeated up to the number."""
-    masks = open_data(folder).labelled.masks
-    assert masks is not None
-    return masks[np.arange(number) % len(masks)]
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def compare(ours: Callable[[], object], theirs: Callable[[], object], *, pairs: int) -> dict[str, Any]:
-    """Times of both, one after the other, and the ratio of each pair."""
-    seconds(ours), seconds(theirs)
-    times = np.array([(seconds(ours), seconds(theirs)) for _ in range(pairs)])
-    ratios = times[:, 1] / times[:, 0]
-    return {
-        "diapir_ms": round(1e3 * float(np.median(times[:, 0])), 2),
-        "pycocotools_ms": round(1e3 * float(np.median(times[:, 1])), 2),
-        "ratio": round(float(np.median(ratios)), 2),
-        "ratio_min": round(float(ratios.min()), 2),
-        "ratio_max": round(float(ratios.max()), 2),
-    }
+def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object], *, pairs: int) -> list[str]:
+    """A row of the table: times in milliseconds and the ratio of each pair, the first pair left out."""
+    times = np.array([(seconds(ours), seconds(theirs)) for _ in range(pairs + 1)])[1:] * 1e3
+    ratios = (times[:, 1] / times[:, 0]).tolist()
+    return [name, *(spread(side.tolist()).text(1) for side in times.T), spread(ratios).text()]
 
 
 def main() -> None:
@@ -70,26 +33,31 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="real masks from here; else masks made by code")
     parser.add_argument("--pairs", type=int, default=15)
     arguments = parser.parse_args()
-    masks = real_masks(arguments.data, NUM_MASKS) if arguments.data else synthetic_masks(NUM_MASKS)
+    masks = take_masks(NUM_MASKS, folder=arguments.data)
     texts, packed = encode(masks), peer.encode(np.asfortranarray(masks.transpose(1, 2, 0)))
-    assert np.array_equal(decode(texts, height=101, width=101), masks)
-    assert np.array_equal(peer.decode(packed).transpose(2, 0, 1), masks)
-    result = {
-        "what": f"run-length text of {NUM_MASKS} masks of 101 x 101, {arguments.data or 'made by code'}",
-        "runs": sum(len(text.split()) // 2 for text in texts),
-        "pairs": arguments.pairs,
-        "encode": compare(
+    if not np.array_equal(decode(texts, height=SIDE, width=SIDE), masks):
+        raise SystemExit("diapir gives other masks than it was given")
+    if not np.array_equal(peer.decode(packed).transpose(2, 0, 1), masks):
+        raise SystemExit("pycocotools gives other masks than it was given")
+    rows = [
+        ["", "diapir, ms", "pycocotools, ms", "ratio"],
+        compare(
+            "encode",
             lambda: encode(masks),
             lambda: peer.encode(np.asfortranarray(masks.transpose(1, 2, 0))),
             pairs=arguments.pairs,
         ),
-        "decode": compare(
-            lambda: decode(texts, height=101, width=101), lambda: peer.decode(packed), pairs=arguments.pairs
+        compare(
+            "decode",
+            lambda: decode(texts, height=SIDE, width=SIDE),
+            lambda: peer.decode(packed),
+            pairs=arguments.pairs,
         ),
-        "pycocotools": version("pycocotools"),
-        **provenance(),
-    }
-    print(json.dumps(result, indent=2))
+    ]
+    num_runs = sum(len(text.split()) // 2 for text in texts)
+    print(heading("pycocotools", threads=1))
+    print(f"masks      {NUM_MASKS} with {num_runs} runs, {arguments.data or 'made by code'}; equal masks\n")
+    print(table(rows))
 
 
 if __name__ == "__main__":

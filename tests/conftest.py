@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from diapir.data.tgs import read_tgs
+from diapir.data.tiles import DataSet
+
 
 @pytest.fixture(scope="session")
 def tgs_folder() -> Path:
@@ -13,3 +16,9 @@ def tgs_folder() -> Path:
     if not name:
         pytest.skip("needs the competition's files: set DIAPIR_TGS to their folder")
     return Path(name)
+
+
+@pytest.fixture(scope="session")
+def tgs_data(tgs_folder: Path) -> DataSet:
+    """The competition's real tiles, read once; not to be changed."""
+    return read_tgs(tgs_folder)

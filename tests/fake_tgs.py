@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from fake_masks import blob_masks
-from fake_png import png
 
 from diapir.data import rle
+from fake_masks import blob_masks
+from fake_png import png
 
 LABELLED = ("b1", "a2", "c3", "d4", "e5", "f6", "g7", "h8")
 UNLABELLED = ("z1", "y2", "x3")

@@ -5,12 +5,15 @@ import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Never
 
 import typer
 
 from diapir import __version__
 from diapir.faults import InputError, report
+from diapir.processor import is_first_process, tune_process
+from diapir.train.doctor import TrainingFailed
+from diapir.train.stop import Stopped, stop_at_once
 
 app = typer.Typer(
     name="diapir",
@@ -136,20 +139,22 @@ def run(
 ) -> None:
     """Run a recipe from tiles to submission: train, score, predict, draw.
 
-    SIGTERM and Ctrl-C save and leave with status 143 and 130; --resume goes on. Status 3: the run cannot succeed.
+    Exit statuses: 0, done; 2, the input or the command cannot be used; 3, the run cannot succeed, for the cause that is
+    named; 130 and 143, stopped by Ctrl-C and SIGTERM: what is done is saved, and --resume goes on.
     """
     from diapir.recipe_file import read_recipe
 
     settings = read_recipe(recipe, changes=change or ())
 
     from diapir.pipeline import run_recipe, summary
-    from diapir.train.stop import stop_requests
 
-    with stop_requests() as stop_asked:
+    try:
         record = run_recipe(
             settings, out, data_path=data, resume=resume, skip_bad=skip_bad, devices=devices,
-            tracker_names=[tracker.value for tracker in track or ()], stop_asked=stop_asked,
+            tracker_names=[tracker.value for tracker in dict.fromkeys(track or ())],
         )  # fmt: skip
+    except Stopped as stop:
+        raise Stopped(stop.signal_number, "what is done is saved: the same command with --resume goes on") from None
     if record:
         print(summary(record, out))
 
@@ -171,21 +176,30 @@ def predict(
 
 
 def main() -> None:
-    """Run a command; a fault of the input ends it with one line a fault and exit status 2."""
-    from diapir.processor import tune_process
-
+    """Run a command; whatever ends it too early is told in a line or a few, with the status that stands for it."""
     tune_process()
+    stop_at_once()
     try:
         app()
     except InputError as error:
-        for line in report(error.faults):
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
+        _leave(2, *(f"error: {line}" for line in report(error.faults)))
+    except TrainingFailed as error:
+        _leave(3, f"error: {error}")
+    except Stopped as stop:
+        _leave(128 + stop.signal_number, str(stop))
     except BrokenPipeError:
         # The reader of a pipe left (`diapir ... | head`): no fault of ours, and no traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         place = f"{Path(error.filename)}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        _leave(2, f"error: {place}{error.strerror or error}")
+
+
+def _leave(status: int, *lines: str) -> Never:
+    """Say why, and end; the helpers of a run on several devices leave both to the first process."""
+    if not is_first_process():
+        sys.exit(0)
+    for line in lines:
+        print(line, file=sys.stderr)
+    sys.exit(status)

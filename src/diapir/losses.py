@@ -50,8 +50,9 @@ def focal(logits: Tensor, truth: Tensor, *, gamma: float = 2.0) -> Tensor:
     """
     logits, truth = logits.float(), truth.float()
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    wrong = torch.sigmoid(torch.where(truth > 0, -logits, logits))  # 1 - p_t, without cancellation
-    return (wrong**gamma * entropy).flatten(1).mean(1)
+    # (1 - p_t)^gamma by way of its logarithm: no cancellation, and a finite slope at 0 for every gamma.
+    log_wrong = F.logsigmoid(torch.where(truth > 0, -logits, logits))
+    return ((gamma * log_wrong).exp() * entropy).flatten(1).mean(1)
 
 
 def lovasz(logits: Tensor, truth: Tensor, *, hinge: Hinge = "elu", whole_batch: bool = False) -> Tensor:
@@ -80,8 +81,8 @@ def lovasz(logits: Tensor, truth: Tensor, *, hinge: Hinge = "elu", whole_batch: 
             values = F.elu(margins) + 1
         case _:
             assert_never(hinge)
-    total: Tensor = torch.linalg.vecdot(values, weights)
-    return total.expand(images)
+    # Not torch.linalg.vecdot: autocast would bring that down to bfloat16.
+    return (values * weights).sum(1).expand(images)
 
 
 def symmetric_lovasz(logits: Tensor, truth: Tensor, *, hinge: Hinge = "elu", whole_batch: bool = False) -> Tensor:
@@ -89,6 +90,7 @@ def symmetric_lovasz(logits: Tensor, truth: Tensor, *, hinge: Hinge = "elu", who
 
     Source: the 9th place of the TGS competition (tugstugi).
     """
+    logits = logits.float()  # here, so that the gradients of both are added in float32
     straight = lovasz(logits, truth, hinge=hinge, whole_batch=whole_batch)
     return (straight + lovasz(-logits, 1 - truth, hinge=hinge, whole_batch=whole_batch)) / 2
 
@@ -107,6 +109,7 @@ def mixed_loss(
         options: `hinge`, `whole_batch`, `gamma`, `smooth`: each is handed to the losses that know it.
     """
     chosen = dict(options or {})
+    logits = logits.float()  # here, so that the gradients of all are added in float32
     total = torch.zeros(len(logits), device=logits.device)
     for name, weight in weights.items():
         total = total + weight * _one_loss(name, logits, truth, chosen)
@@ -142,6 +145,11 @@ def _jaccard_steps(margins: Tensor, truth: Tensor) -> Tensor:
     """g of each pixel, in the pixels' own order: (n, p), float32; margins (n, p) float32, truth (n, p) of 0 and 1."""
     if margins.device.type == "cpu":
         return torch.from_numpy(_jaccard_steps_on_processor(margins.numpy(), (truth > 0).numpy()))
+    return _jaccard_steps_on_device(margins, truth)
+
+
+def _jaccard_steps_on_device(margins: Tensor, truth: Tensor) -> Tensor:
+    """`_jaccard_steps` with torch's own sort, which any device has."""
     order = torch.sort(margins, dim=1, descending=True, stable=True).indices
     truth_sorted = (truth > 0).gather(1, order)
     # Counts stay exact in float32 up to 2^24 pixels, more than any batch of tiles holds.

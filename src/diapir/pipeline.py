@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,14 @@ from diapir.nets.weights import load_tensors
 from diapir.predict.pictures import draw_predictions
 from diapir.predict.submission import write_submission
 from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_scores
+from diapir.processor import is_first_process
 from diapir.recipe import Recipe
 from diapir.recipe_file import read_recipe, write_recipe
 from diapir.runs import locked_folder, provenance, read_json, write_json, write_text
 from diapir.train.fit import WEIGHTS_BEST, WEIGHTS_LAST, Fold, fit_fold, read_log, stage_frame
-from diapir.train.tracking import Tracker, TrackerName, open_trackers
+from diapir.train.stop import Stopped, stop_requests
+from diapir.train.together import end_helpers, make_fabric
+from diapir.train.tracking import TrackerName, open_trackers, require_trackers
 
 RECIPE, RECORD, FOLDS, SUBMISSION, PICTURE = "recipe.yaml", "record.json", "folds.csv", "submission.csv", "tiles.png"
 _Number = NDArray[np.float64]
@@ -58,50 +62,65 @@ def run_recipe(
     skip_bad: bool = False,
     devices: int = 1,
     tracker_names: Sequence[TrackerName] = (),
-    stop_asked: Callable[[], int | None] = lambda: None,
 ) -> dict[str, Any]:
     """Do everything that a recipe says, in `out`; gives the record, which is also written there.
 
-    A finished run is not done again. An unfinished one goes on with `resume`.
+    A finished run is not done again. An unfinished one goes on with `resume`. With several devices, this process starts
+    the command that it is once more for each of them; those helpers give an empty record.
 
     Raises:
-        InputError: the folder holds another run, or an unfinished one and `resume` is not set; or the data are faulty.
-        Stopped, TrainingFailed: as `fit_fold`.
+        InputError: the folder holds another run, or an unfinished one and `resume` is not set; the data are faulty; or
+            the recipe, the devices or the trackers cannot be had.
+        Stopped: on SIGTERM or Ctrl-C in training, after the state was saved.
+        TrainingFailed: as `fit_fold`.
     """
-    with locked_folder(out):
-        _require_same_run(recipe, out, resume=resume)
+    first = is_first_process()
+    with locked_folder(out) if first else nullcontext():
+        if first:
+            _require_same_run(recipe, out, resume=resume)
         data = _open_data(recipe, data_path, skip_bad=skip_bad)
         identity = hashlib.sha256(f"{recipe.digest} {data.digest}".encode()).hexdigest()
-        if (out / RECORD).exists():
-            record: dict[str, Any] = read_json(out / RECORD)
-            if record.get("identity") != identity:
-                raise InputError.of(out, "it holds a finished run of other data; name another folder")
-            return record
-        write_text(out / RECIPE, write_recipe(recipe))
+        if first and (out / RECORD).exists():
+            return _finished_record(out, identity)
         numbers = make_folds(data.labelled, recipe.folds)
-        write_folds(out / FOLDS, data.labelled.ids, numbers, recipe.folds)
-        fabric = _make_fabric(recipe, devices=devices)
-        trackers = open_trackers(tracker_names, out, run_name=recipe.name)
-        _fit_folds(
-            recipe, data, numbers, out=out, fabric=fabric, identity=identity, trackers=trackers, stop_asked=stop_asked
-        )
-        record = {}
-        if fabric.is_global_zero:
-            record = _finish(recipe, data, numbers, out=out, fabric=fabric, identity=identity)
-        fabric.barrier()
-        return record
+        fabric = make_fabric(recipe.precision, devices=devices, may_leave_weights_unused=_may_leave_unused(recipe))
+        if first:
+            # All that can be refused is, before the folder becomes this run's.
+            build_net(recipe.net, in_channels=len(recipe.input.channels))
+            require_trackers(tracker_names)
+            write_text(out / RECIPE, write_recipe(recipe))
+            write_folds(out / FOLDS, data.labelled.ids, numbers, recipe.folds)
+        try:
+            fabric.launch()
+            names = tracker_names if fabric.is_global_zero else ()
+            with stop_requests() as stop_asked:
+                _fit_folds(
+                    recipe, data, numbers, out=out, fabric=fabric, identity=identity, names=names, stop_asked=stop_asked
+                )
+        except BaseException:
+            end_helpers(fabric)
+            raise
+        if not fabric.is_global_zero:
+            return {}
+        return _finish(recipe, data, numbers, out=out, fabric=fabric, identity=identity)
 
 
 def predict_with_run(run: Path, data_path: Path, *, skip_bad: bool = False) -> tuple[TileSet, NDArray[np.uint8]]:
     """Masks of a data set's unlabelled tiles by the models of a finished run, at its threshold.
 
     Raises:
-        InputError: the run is not finished, its files are damaged, or the data are faulty.
+        InputError: the run is not finished, its files are damaged, or the data are faulty or have no unlabelled tiles.
     """
+    if not (run / RECORD).exists():
+        raise InputError.of(run, f"expected the folder of a finished run, found no {RECORD} in it")
     record = read_json(run / RECORD)
     recipe = read_recipe(run / RECIPE)
+    if not isinstance(record, dict) or record.get("recipe_digest") != recipe.digest or "threshold" not in record:
+        raise InputError.of(run, f"its {RECORD} and {RECIPE} do not belong together; use another copy of the run")
     tiles = open_data(data_path, skip_bad=skip_bad).unlabelled
-    fabric = _make_fabric(recipe, devices=1)
+    if not len(tiles):
+        raise InputError.of(data_path, "expected unlabelled tiles to find salt in, found none")
+    fabric = make_fabric(recipe.precision, devices=1)
     return tiles, _predict_masks(recipe, tiles, out=run, fabric=fabric, threshold=record["threshold"])
 
 
@@ -122,6 +141,18 @@ def _require_same_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
         raise InputError.of(out, "it holds an unfinished run of this recipe; add --resume to go on with it")
 
 
+def _finished_record(out: Path, identity: str) -> dict[str, Any]:
+    record: Any = read_json(out / RECORD)
+    if not isinstance(record, dict) or record.get("identity") != identity:
+        raise InputError.of(out, "it holds a finished run of other data; name another folder")
+    return record
+
+
+def _may_leave_unused(recipe: Recipe) -> bool:
+    """Whether the has-salt head takes no part in some stage's loss."""
+    return recipe.net.has_salt_head and any(stage.loss.has_salt == 0 for stage in recipe.stages)
+
+
 def _open_data(recipe: Recipe, data_path: Path | None, *, skip_bad: bool) -> DataSet:
     if data_path is not None:
         data = open_data(data_path, skip_bad=skip_bad)
@@ -135,24 +166,6 @@ def _open_data(recipe: Recipe, data_path: Path | None, *, skip_bad: bool) -> Dat
     return data
 
 
-def _make_fabric(recipe: Recipe, *, devices: int) -> Fabric:
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "bfloat16" if _gains_from_bfloat16() else "float32"
-    names = {"float32": "32-true", "bfloat16": "bf16-mixed"}
-    fabric = Fabric(accelerator="auto", devices=devices, precision=names[precision])  # type: ignore[arg-type]
-    fabric.launch()
-    return fabric
-
-
-def _gains_from_bfloat16() -> bool:
-    """Whether this machine multiplies bfloat16 faster than float32."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    features = torch.backends.cpu.get_cpu_capability()
-    return "AVX512" in features and bool(torch.cpu._is_avx512_bf16_supported())
-
-
 def _fit_folds(
     recipe: Recipe,
     data: DataSet,
@@ -161,15 +174,15 @@ def _fit_folds(
     out: Path,
     fabric: Fabric,
     identity: str,
-    trackers: Sequence[Tracker],
+    names: Sequence[TrackerName],
     stop_asked: Callable[[], int | None],
 ) -> None:
     for fold in held_out_folds(recipe):
         train, held_out = data.labelled.take(np.flatnonzero(numbers != fold)), _held_out(data, numbers, fold)
         if recipe.data.drop_constant:
             train = train.take(np.flatnonzero(np.ptp(train.images.reshape(len(train), -1), axis=1) > 0))
-        if not len(train):
-            raise InputError.of(f"fold {fold}", "no tile is left to train on")
+        if len(train) < 2:
+            raise InputError.of(f"fold {fold}", f"expected at least 2 tiles to train on, found {len(train)}")
         fit_fold(
             recipe,
             Fold(
@@ -181,9 +194,12 @@ def _fit_folds(
             ),
             folder=_fold_folder(out, fold),
             fabric=fabric,
-            trackers=trackers,
+            trackers=open_trackers(names, out, run_name=f"{recipe.name}-fold-{fold}"),
             stop_asked=stop_asked,
         )
+        # Asked while the last epoch was scored, when no step was left to stop at.
+        if (number := stop_asked()) is not None:
+            raise Stopped(number)
 
 
 def _finish(

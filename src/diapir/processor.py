@@ -14,7 +14,7 @@ def tune_process() -> None:
     time, and page faults then take up to half of the step. Spinning OpenMP threads cost nothing on an idle machine, and
     a factor of seven as soon as any other process wants a core (measured on two cores: 25 images/s became 3.5).
     """
-    assert "torch" not in sys.modules, "OpenMP reads its settings when torch is loaded: call this before"
+    assert sys.modules.get("torch") is None, "OpenMP reads its settings when torch is loaded: call this before"
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if hasattr(os, "sched_getaffinity"):
         # Two threads on the one core that a process may use spend most of it waiting for each other.
@@ -24,3 +24,8 @@ def tune_process() -> None:
         if hasattr(libc, "mallopt"):
             libc.mallopt(_M_MMAP_MAX, 0)
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that a person started, and not a helper that trains with it on another device."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"

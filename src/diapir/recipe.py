@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+# Strict, for YAML reads `no` and `off` as false, and false would count as 0.
+Real = Annotated[float, Strict()]
+Whole = Annotated[int, Strict()]
+Fraction = Annotated[Real, Field(ge=0, le=1)]
+Positive = Annotated[Real, Field(gt=0)]
+Count = Annotated[Whole, Field(ge=1)]
+_TILE = 101  # pixels of a side; a mirror reaches one pixel less than that beyond each border
 
 
 class Section(BaseModel):
@@ -25,7 +29,7 @@ class Synthetic(Section):
 
     labelled: Count = 1000
     unlabelled: Count = 500
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Whole, Field(ge=0)] = 0
 
 
 class Data(Section):
@@ -50,17 +54,16 @@ class Folds(Section):
     """
 
     scheme: Literal["depth", "coverage", "random", "groups"] = "depth"
-    count: Annotated[int, Field(ge=2)] = 5
-    seed: Annotated[int, Field(ge=0)] = 0
+    count: Annotated[Whole, Field(ge=2)] = 5
+    seed: Annotated[Whole, Field(ge=0)] = 0
     groups: Path | None = None
-    held_out: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    held_out: tuple[Annotated[Whole, Field(ge=0)], ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> "Folds":
         if (self.scheme == "groups") != (self.groups is not None):
             raise ValueError("scheme 'groups' and a file in 'groups' go together: give both or neither")
-        wrong = [fold for fold in self.held_out if fold >= self.count]
-        if wrong:
+        if wrong := [fold for fold in self.held_out if fold >= self.count]:
             raise ValueError(f"held_out {wrong}: there are folds 0 to {self.count - 1}")
         if len(set(self.held_out)) != len(self.held_out):
             raise ValueError(f"held_out {list(self.held_out)}: a fold is named twice")
@@ -76,7 +79,7 @@ class Framing(Section):
     """
 
     method: Literal["native", "pad", "resize"] = "pad"
-    size: Annotated[int, Field(ge=16, le=1024)] | None = 128
+    size: Annotated[Whole, Field(ge=16, le=1024)] | None = 128
     border: Literal["reflect", "edge", "zero"] = "reflect"
 
     @model_validator(mode="after")
@@ -85,6 +88,9 @@ class Framing(Section):
             raise ValueError("method 'native' takes no size")
         if self.method != "native" and self.size is None:
             raise ValueError(f"method '{self.method}' needs a size")
+        largest = 3 * _TILE - 2 if self.border == "reflect" else 1024
+        if self.method == "pad" and not _TILE <= (self.size or 0) <= largest:
+            raise ValueError(f"size {self.size}: padding with border '{self.border}' needs {_TILE} to {largest}")
         return self
 
 
@@ -136,7 +142,7 @@ class ResidualEncoder(Section):
     widths: Annotated[tuple[Count, ...], Field(min_length=2)] = (32, 64, 128, 256)
     blocks: Annotated[tuple[Count, ...], Field(min_length=2)] = (2, 2, 2, 2)
     stem: Literal["stride", "none"] = "stride"
-    squeeze: Annotated[int, Field(ge=0)] = 8
+    squeeze: Annotated[Whole, Field(ge=0)] = 8
 
     @model_validator(mode="after")
     def _fits(self) -> "ResidualEncoder":
@@ -160,9 +166,9 @@ class Decoder(Section):
     widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (256, 128, 64, 32, 16)
     gate: Literal["none", "scse"] = "scse"
     gate_reduction: Count = 16
-    hypercolumn: Annotated[int, Field(ge=0)] = 0
+    hypercolumn: Annotated[Whole, Field(ge=0)] = 0
     subpixel: bool = False
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
 
 
 class Net(Section):
@@ -196,22 +202,22 @@ class Augment(Section):
     flip: Fraction = 0.5
     geometry: Fraction = 0.0
     shift: Fraction = 0.0
-    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+    scale: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    rotation_deg: Annotated[Real, Field(ge=0, le=180)] = 0.0
     shear: Fraction = 0.0
     crop: Fraction = 0.0
-    crop_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
+    crop_share: Annotated[Real, Field(ge=0, lt=0.5)] = 0.2
     elastic: Fraction = 0.0
-    elastic_px: Annotated[float, Field(ge=0, le=20)] = 4.0
+    elastic_px: Annotated[Real, Field(ge=0, le=20)] = 4.0
     tone: Fraction = 0.0
     brightness: Fraction = 0.0
-    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    contrast: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    gamma: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     invert: Fraction = 0.0
     blur: Fraction = 0.0
     noise: Fraction = 0.0
     cutout: Fraction = 0.0
-    cutout_px: Annotated[int, Field(ge=1, le=101)] = 30
+    cutout_px: Annotated[Whole, Field(ge=1, le=101)] = 30
 
 
 class Loss(Section):
@@ -224,16 +230,16 @@ class Loss(Section):
         has_salt: weight of the has-salt head's cross-entropy.
     """
 
-    bce: Annotated[float, Field(ge=0)] = 0.0
-    dice: Annotated[float, Field(ge=0)] = 0.0
-    focal: Annotated[float, Field(ge=0)] = 0.0
-    lovasz: Annotated[float, Field(ge=0)] = 0.0
-    symmetric_lovasz: Annotated[float, Field(ge=0)] = 0.0
+    bce: Annotated[Real, Field(ge=0)] = 0.0
+    dice: Annotated[Real, Field(ge=0)] = 0.0
+    focal: Annotated[Real, Field(ge=0)] = 0.0
+    lovasz: Annotated[Real, Field(ge=0)] = 0.0
+    symmetric_lovasz: Annotated[Real, Field(ge=0)] = 0.0
     hinge: Literal["relu", "elu"] = "elu"
     whole_batch: bool = False
-    gamma: Annotated[float, Field(ge=0)] = 2.0
+    gamma: Annotated[Real, Field(ge=0)] = 2.0
     on_tile: bool = True
-    has_salt: Annotated[float, Field(ge=0)] = 0.0
+    has_salt: Annotated[Real, Field(ge=0)] = 0.0
 
     @property
     def weights(self) -> dict[LossName, float]:
@@ -254,9 +260,9 @@ class Optimiser(Section):
 
     name: Literal["sgd", "adam", "adamw", "rmsprop"] = "adamw"
     lr: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[Real, Field(ge=0)] = 1e-2
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    clip_norm: Annotated[Real, Field(ge=0)] = 0.0
 
 
 class Schedule(Section):
@@ -288,7 +294,7 @@ class Stage(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     epochs: Count
-    batch: Annotated[int, Field(ge=2)] = 32
+    batch: Annotated[Whole, Field(ge=2)] = 32
     loss: Loss = Loss(bce=1.0)
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
@@ -306,7 +312,7 @@ class Average(Section):
             is smaller, so that random weights are forgotten.
     """
 
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
 
 
 class Predict(Section):
@@ -318,13 +324,10 @@ class Predict(Section):
         threshold: probability above which a pixel is salt; `tuned` takes the best on held-out tiles.
     """
 
-    views: Annotated[tuple[Literal["plain", "flip"], ...], Field(min_length=1)] = (
-        "plain",
-        "flip",
-    )
+    views: Annotated[tuple[Literal["plain", "flip"], ...], Field(min_length=1)] = ("plain", "flip")
     weights: Literal["best", "last"] = "last"
     batch: Count = 64
-    threshold: Literal["tuned"] | Annotated[float, Field(gt=0, lt=1)] = "tuned"
+    threshold: Literal["tuned"] | Annotated[Real, Field(gt=0, lt=1)] = "tuned"
 
 
 class Recipe(Section):
@@ -332,7 +335,7 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     about: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     data: Data = Data()
     folds: Folds = Folds()
@@ -357,8 +360,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
-        problems = list(_combination_faults(self))
-        if problems:
+        if problems := list(_combination_faults(self)):
             raise ValueError("\n".join(problems))
         return self
 
@@ -366,23 +368,32 @@ class Recipe(Section):
 def _combination_faults(recipe: Recipe) -> Iterator[str]:
     names = [stage.name for stage in recipe.stages]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"stages: the name '{name}' is used twice"
+        yield f"stages: '{name}' is what two of them are called"
     for index, stage in enumerate(recipe.stages):
         if stage.loss.has_salt > 0 and not recipe.net.has_salt_head:
-            yield f"stages.{index}.loss.has_salt: {stage.loss.has_salt} needs net.has_salt_head: true"
+            yield f"stages.{index}.loss.has_salt: {stage.loss.has_salt} needs net.has_salt_head: true, found false"
         if stage.keep_state and index == 0:
-            yield "stages.0.keep_state: the first stage has no state before it"
-        if stage.keep_state and index > 0 and stage.optimiser.name != recipe.stages[index - 1].optimiser.name:
-            yield f"stages.{index}.keep_state: the stage before uses another optimiser"
+            yield "stages.0.keep_state: true, but the first stage has no state before it"
+        before, own = recipe.stages[index - 1].optimiser.name, stage.optimiser.name
+        if stage.keep_state and index > 0 and own != before:
+            yield f"stages.{index}.keep_state: true, but stages.{index}.optimiser.name is '{own}' after '{before}'"
     if recipe.net.has_salt_head and all(stage.loss.has_salt == 0 for stage in recipe.stages):
-        yield "net.has_salt_head: true, but no stage gives loss.has_salt a weight, so the head would never learn"
-    encoder = recipe.net.encoder
-    if isinstance(encoder, ResidualEncoder):
-        steps = len(encoder.widths) - 1 + (encoder.stem == "stride" and not recipe.net.decoder.subpixel)
-        if len(recipe.net.decoder.widths) != steps:
-            yield (
-                f"net.decoder.widths: {len(recipe.net.decoder.widths)} given, and {len(encoder.widths)} stages with "
-                f"stem '{encoder.stem}' need {steps}"
-            )
+        weights = ", ".join(f"stages.{index}.loss.has_salt" for index in range(len(recipe.stages)))
+        yield f"net.has_salt_head: true, but 0 is the weight of {weights}, so the head would never learn"
+    yield from _net_faults(recipe.net)
     if len(set(recipe.predict.views)) != len(recipe.predict.views):
         yield f"predict.views: {list(recipe.predict.views)} names a view twice"
+
+
+def _net_faults(net: Net) -> Iterator[str]:
+    encoder, decoder = net.encoder, net.decoder
+    if decoder.subpixel and encoder.stem == "none":
+        yield "net.decoder.subpixel: true needs a first map of half size, and net.encoder.stem 'none' keeps it full"
+    elif isinstance(encoder, ResidualEncoder):
+        steps = len(encoder.widths) - 1 + (encoder.stem == "stride" and not decoder.subpixel)
+        if len(decoder.widths) != steps:
+            subpixel = str(decoder.subpixel).lower()
+            yield (
+                f"net.decoder.widths: {len(decoder.widths)} given, and {len(encoder.widths)} net.encoder.widths with "
+                f"net.encoder.stem '{encoder.stem}' and net.decoder.subpixel {subpixel} need {steps}"
+            )

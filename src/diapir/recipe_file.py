@@ -1,17 +1,28 @@
 """Recipe files in and out; every fault of one told at once, each with its path, its value and the nearest known key."""
 
+import copy
 import difflib
+import re
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from diapir.faults import Fault, InputError
+from diapir.faults import Fault, InputError, raise_if_any
 from diapir.recipe import Recipe, Section
+
+_Path = tuple[int | str, ...]
+_KINDS = "'timm', 'residual'"
+# Aliases let a small file describe a huge value: it is shown in part, without being written out first.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring, _SHORT.maxother = 2, 3, 4, 60, 60
 
 
 def read_recipe(path: Path, *, changes: Sequence[str] = ()) -> Recipe:
@@ -22,17 +33,21 @@ def read_recipe(path: Path, *, changes: Sequence[str] = ()) -> Recipe:
             unknown key, the nearest known one.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        raw = _parse(path.read_text(encoding="utf-8-sig"))
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError.of(f"{path}{line}", f"not YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError.of(path, f"not YAML text: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError.of(path, f"not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise InputError.of(path, f"expected a mapping of settings, found {_shown(raw)}")
-    for change in changes:
-        _apply_change(raw, change)
-    return check_recipe(raw, source=str(path))
+    faults = [fault for change in changes if (fault := _apply_change(raw, change))]
+    try:
+        recipe = check_recipe(raw, source=str(path))
+    except InputError as error:
+        raise InputError([*faults, *error.faults]) from None
+    raise_if_any(faults)
+    return recipe
 
 
 def check_recipe(raw: Mapping[str, Any], *, source: str) -> Recipe:
@@ -40,7 +55,9 @@ def check_recipe(raw: Mapping[str, Any], *, source: str) -> Recipe:
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise InputError(_faults(error, source)) from None
+        found = _findings(error, raw)
+    faults = [finding.fault(source) for finding in [*found, *_combinations(raw, found)]]
+    raise InputError(dict.fromkeys(faults))
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -48,36 +65,158 @@ def write_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110)
 
 
-def _faults(error: ValidationError, source: str) -> list[Fault]:
-    found = []
+@dataclass(frozen=True)
+class _Finding:
+    """One fault of a recipe.
+
+    Args:
+        path: of the setting.
+        kind: pydantic's name.
+        what: the sentence for a person.
+        meant: path of the setting that is unsound by it: another for a misspelt key, None for a wholly unknown one.
+    """
+
+    path: _Path
+    kind: str
+    what: str
+    meant: _Path | None
+
+    @property
+    def place(self) -> str:
+        return _dotted(self.path)
+
+    def fault(self, source: str) -> Fault:
+        return Fault(f"{source}: {self.place}" if self.path else source, self.what)
+
+    @property
+    def is_combination(self) -> bool:
+        return self.kind == "value_error"
+
+    def hangs_on(self, others: Sequence["_Finding"]) -> bool:
+        """Whether this combination involves a setting that is unsound, so that a default stood in for it."""
+        unsound = [other.meant for other in others if other.meant is not None]
+        if self.path:
+            return any(path[: len(self.path)] == self.path for path in unsound)
+        return any(re.search(rf"(?<![\w.]){re.escape(_dotted(path))}(?!\w)", self.what) for path in unsound)
+
+
+def _findings(error: ValidationError, raw: Mapping[str, Any]) -> list[_Finding]:
+    by_path: dict[_Path, list[ErrorDetails]] = {}
     for item in error.errors(include_url=False):
-        path = [part for part in item["loc"] if part not in ("timm", "residual")]
-        place = ".".join(str(part) for part in path)
-        where = f"{source}: {place}" if place else source
-        if item["type"] == "extra_forbidden":
-            found.append(
-                Fault(
-                    where,
-                    f"unknown key (value {_shown(item['input'])}){_nearest(path)}",
-                )
-            )
-        elif item["type"] == "value_error":
-            # A check of several settings: its text names them; one line each.
-            found += [Fault(where, line) for line in str(item["ctx"]["error"]).splitlines()]
-        elif item["type"] == "missing":
-            found.append(Fault(where, "this key is needed, and missing"))
+        path = _path_in(raw, item["loc"], missing=item["type"] == "missing")
+        by_path.setdefault(path, []).append(item)
+    findings = []
+    for path, items in by_path.items():
+        kind, near = items[0]["type"], _nearest(path) if path else None
+        meant = _setting(path) if kind != "extra_forbidden" else (*path[:-1], near) if near else None
+        # Several at one path are the types of a choice; a check of several settings tells one fault a line.
+        what = " or ".join(_sentence(item) for item in items)
+        lines = what.splitlines() if kind == "value_error" else [what + _found(items[0], path)]
+        findings += [_Finding(path, kind, line, meant) for line in lines]
+    return [finding for finding in findings if not _is_only_emptied(finding, findings)]
+
+
+def _is_only_emptied(finding: _Finding, findings: Sequence[_Finding]) -> bool:
+    """Whether a list is called too short only because its entries have faults, each told by itself."""
+    inner = any(each.path[:-1] and each.path[: len(finding.path)] == finding.path != each.path for each in findings)
+    return finding.kind == "too_short" and inner
+
+
+def _path_in(raw: Any, place: Sequence[int | str], *, missing: bool) -> _Path:
+    """The part of pydantic's path that the file has, without the types that it names in between."""
+    node, path = raw, list[int | str]()
+    for index, part in enumerate(place):
+        if isinstance(node, dict) and (part in node or (missing and index == len(place) - 1)):
+            node = node.get(part)
+            path.append(part)
+        elif isinstance(node, list) and isinstance(part, int):
+            node = node[part]
+            path.append(part)
+    return tuple(path)
+
+
+def _sentence(item: ErrorDetails) -> str:
+    match item["type"]:
+        case "extra_forbidden" | "invalid_key":
+            return "unknown key"
+        case "value_error":
+            return str(item["ctx"]["error"])
+        case "missing":
+            return "this key is needed, and missing"
+        case "union_tag_not_found" | "union_tag_invalid":
+            return f"expected the key 'kind' with one of {_KINDS}"
+        case "model_type" | "model_attributes_type":
+            return "expected a mapping of settings"
+        case "tuple_type":
+            return "expected a list"
+        case _:
+            return f"{item['msg'][0].lower()}{item['msg'][1:]}".replace("tuple", "list")
+
+
+def _found(item: ErrorDetails, path: _Path) -> str:
+    """What follows the sentence: the value, and for an unknown key the known ones."""
+    if item["type"] == "missing":
+        return ""
+    if item["type"] != "extra_forbidden":
+        return f", found {_shown(item['input'])}"
+    near = _nearest(path)
+    return f" (value {_shown(item['input'])}); " + (
+        f"did you mean '{near}'?" if near else f"known here: {', '.join(sorted(_keys_at(path[:-1])))}"
+    )
+
+
+def _combinations(raw: Mapping[str, Any], found: Sequence[_Finding]) -> list[_Finding]:
+    """Combinations that are impossible whatever becomes of the faults found so far.
+
+    What belongs together is checked only where all parts are sound, and in the whole recipe only where it is in every
+    section: so again and again, with defaults for what is not, until the whole recipe was reached.
+    """
+    combinations: list[_Finding] = []
+    unsound = list(found)
+    while True:
+        try:
+            Recipe.model_validate(_repaired(raw, unsound))
+        except ValidationError as error:
+            fresh = [again for again in _findings(error, raw) if again not in unsound]
+            combinations += [again for again in fresh if again.is_combination and not again.hangs_on(unsound)]
+            unsound += fresh
+            if any(again.path for again in fresh):
+                continue
+        return combinations
+
+
+def _repaired(raw: Mapping[str, Any], found: Sequence[_Finding]) -> dict[str, Any]:
+    """A copy without what is unsound, so that defaults stand in for it; what is needed and missing is made up."""
+    repaired: dict[str, Any] = copy.deepcopy(dict(raw))
+    for number, finding in enumerate(found):
+        *parents, last = _setting(finding.path) or ("",)
+        node: Any = repaired
+        for part in parents:
+            node = node[part] if not isinstance(node, dict) or part in node else {}
+        in_stage = parents[:1] == ["stages"] and len(parents) == 2
+        if parents == ["stages"]:
+            node[last] = {"name": f"made-up-{number}", "epochs": 1}
+        elif (not parents or in_stage) and last in ("name", "epochs"):
+            node[last] = f"made-up-{number}" if last == "name" else 1
         else:
-            message = item["msg"][0].lower() + item["msg"][1:]
-            found.append(Fault(where, f"{message}, found {_shown(item['input'])}"))
-    return found
+            node.pop(last, None)
+    return repaired
 
 
-def _nearest(path: Sequence[int | str]) -> str:
-    known = sorted(_keys_at(path[:-1]))
-    close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    return f"; known here: {', '.join(known)}"
+def _setting(path: _Path) -> _Path:
+    """The setting, or the stage, that a path lies in: an entry of any other list counts as the whole list."""
+    while len(path) > 1 and isinstance(path[-1], int) and path[:-1] != ("stages",):
+        path = path[:-1]
+    return path
+
+
+def _nearest(path: _Path) -> str | None:
+    """The known key that is most like the last one of a path."""
+    return next(iter(difflib.get_close_matches(str(path[-1]), sorted(_keys_at(path[:-1])), n=1, cutoff=0.5)), None)
+
+
+def _dotted(path: _Path) -> str:
+    return ".".join(str(part) for part in path)
 
 
 def _keys_at(path: Sequence[int | str]) -> set[str]:
@@ -96,49 +235,47 @@ def _sections_in(annotation: Any) -> list[type[Section]]:
     return [found for inner in typing.get_args(annotation) for found in _sections_in(inner)]
 
 
-def _apply_change(raw: dict[str, Any], change: str) -> None:
+def _apply_change(raw: dict[str, Any], change: str) -> Fault | None:
+    """Make one change, or say why it cannot be made."""
     place, sign, text = change.partition("=")
+    where = f"--set {change}"
     if not sign or not place:
-        raise InputError.of(f"--set {change}", "expected KEY=VALUE, such as stages.0.epochs=3")
+        return Fault(where, "expected KEY=VALUE, such as stages.0.epochs=3")
     try:
-        value = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError:
-        raise InputError.of(f"--set {change}", f"the value {text!r} is not YAML") from None
+        value = _parse(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return Fault(where, f"the value {text!r} is not YAML")
     node: Any = raw
     *parents, last = place.split(".")
     for part in parents:
-        node = _step_into(node, part, change)
+        if fault := _misfit(node, part):
+            return Fault(where, fault)
+        key: Any = int(part) if isinstance(node, list) else part
+        # A copy, for an alias of YAML is one value in two places, and only one of them is to change.
+        below = {} if isinstance(node, dict) and node.get(part) is None else copy.copy(node[key])
+        node[key] = below
+        node = below
+    if fault := _misfit(node, last):
+        return Fault(where, fault)
+    node[int(last) if isinstance(node, list) else last] = value
+    return None
+
+
+def _misfit(node: Any, part: str) -> str | None:
+    """Why a value has no such part, if it has not."""
     if isinstance(node, list):
-        node[_index(node, last, change)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise InputError.of(
-            f"--set {change}",
-            f"'{parents[-1]}' holds {_shown(node)}, which has no parts",
-        )
-
-
-def _step_into(node: Any, part: str, change: str) -> Any:
-    if isinstance(node, list):
-        return node[_index(node, part, change)]
-    if isinstance(node, dict):
-        return node.setdefault(part, {})
-    raise InputError.of(f"--set {change}", f"nothing lies below {_shown(node)}")
-
-
-def _index(node: Sequence[Any], part: str, change: str) -> int:
-    if not part.isdecimal() or int(part) >= len(node):
-        raise InputError.of(
-            f"--set {change}",
-            f"expected an index from 0 to {len(node) - 1}, found '{part}'",
-        )
-    return int(part)
+        if part.isdecimal() and int(part) < len(node):
+            return None
+        return f"expected an index from 0 to {len(node) - 1}, found '{part}'" if node else f"the list has no '{part}'"
+    return None if isinstance(node, dict) else f"nothing lies below {_shown(node)}, so it has no '{part}'"
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return _SHORT.repr(value)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, Loader=_StrictLoader)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -148,6 +285,8 @@ class _StrictLoader(yaml.SafeLoader):
 def _mapping_without_doubles(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
         key = loader.construct_object(key_node)
         if isinstance(key, typing.Hashable) and key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", key_node.start_mark)
@@ -157,3 +296,7 @@ def _mapping_without_doubles(loader: _StrictLoader, node: yaml.MappingNode) -> d
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_doubles)
+# YAML 1.1 takes 3e-4 for text, for it has no dot; everyone else takes it for a number.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
+)

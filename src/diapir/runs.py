@@ -25,7 +25,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The data reach the disk before the name does, so a crash leaves the old file or the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        _name_file(error, path)
+        raise
     os.close(handle)
     temporary = Path(name)
     try:
@@ -38,6 +42,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        _name_file(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,7 +58,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     require_new_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    except OSError as error:
+        _name_file(error, path)
+        raise
     try:
         yield temporary
         umask = os.umask(0)
@@ -61,6 +72,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             path.rmdir()
         temporary.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        _name_file(error, path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -115,7 +129,7 @@ def locked_folder(path: Path) -> Iterator[None]:
     with (path / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise InputError.of(
@@ -125,6 +139,10 @@ def locked_folder(path: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        # What a killed process left half written; nobody else can be writing here now.
+        for litter in path.rglob(".*.part"):
+            if litter.is_file():
+                litter.unlink()
         yield
 
 
@@ -178,6 +196,12 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
+
+
+def _name_file(error: OSError, path: Path) -> None:
+    """Say where a write failed: a full disk names no file, and the temporary one means nothing to a person."""
+    if error.filename is None or ".part" in str(error.filename):
+        error.filename = str(path)
 
 
 def _sync_folder(path: Path) -> None:

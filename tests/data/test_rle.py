@@ -132,6 +132,13 @@ def test_a_fault_is_told_with_its_numbers(text: str, says: str) -> None:
         decode(["1 1", text, ""], height=101, width=101)
 
 
+@pytest.mark.parametrize("text", ["", " ", "1 10201", "10201 1", "1 1 3 1", "1 1 2 1", "0001 02", " 1\t1\r\n"])
+def test_a_text_at_the_edge_of_what_is_right_has_no_fault(text: str) -> None:
+    assert rle_fault(text, height=101, width=101) is None
+    numbers = [int(word) for word in text.split()]
+    assert decode([text], height=101, width=101).sum() == sum(numbers[1::2])
+
+
 def test_the_sample_submissions_mask_is_the_first_pixel() -> None:
     mask = decode([" 1  1 "], height=101, width=101)[0]
     assert mask[0, 0] == 1

@@ -59,7 +59,8 @@ def coverage_classes(masks: NDArray[np.uint8]) -> Numbers:
     """Tenths of the tile that are salt, rounded up: (n,) of 0 (empty) .. 10."""
     pixels = masks.shape[1] * masks.shape[2]
     salt: Numbers = masks.reshape(len(masks), -1).sum(1, dtype=np.int64)
-    return -(-10 * salt // pixels)
+    tenths: Numbers = -(-10 * salt // pixels)
+    return tenths
 
 
 def make_folds(tiles: TileSet, section: Folds) -> Numbers:
@@ -122,16 +123,18 @@ def _require_salt(folds: Numbers, masks: NDArray[np.uint8], count: int) -> None:
 def _read_groups(path: Path, ids: Sequence[str]) -> list[str]:
     """The group of each tile, in the order of `ids`."""
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+        reader = csv.reader(path.read_text(encoding="utf-8-sig").splitlines())
+        rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError.of(path, f"cannot be read as CSV: {error}") from None
-    if not rows or [name.strip() for name in rows[0]] != ["id", "group"]:
-        raise InputError.of(f"{path}:1", f"expected the header id,group, found {','.join(rows[0]) if rows else 'none'}")
+    header = rows[0][1] if rows else []
+    if [name.strip() for name in header] != ["id", "group"]:
+        raise InputError.of(f"{path}:1", f"expected the header id,group, found {','.join(header) or 'none'}")
     groups: dict[str, str] = {}
     faults = []
-    for line, row in enumerate(rows[1:], start=2):
-        if len(row) != 2:
-            faults.append(Fault(f"{path}:{line}", f"expected 2 fields, found {len(row)}"))
+    for line, row in rows[1:]:
+        if len(row) != 2 or not all(row):
+            faults.append(Fault(f"{path}:{line}", f"expected an id and a group, found {','.join(row)}"))
         elif row[0] in groups:
             faults.append(Fault(f"{path}:{line}", f"the id {row[0]} is given twice"))
         else:

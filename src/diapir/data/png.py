@@ -170,8 +170,9 @@ def _pixels(data: bytes, *, header: _Header) -> Pixels:
     """Pixels as they are stored: (height, width) or (height, width, 3).
 
     Raises:
-        ValueError: the compressed data are damaged, or too short.
+        ValueError: the compressed data are damaged, or are not as many as the header says.
     """
+    _check_amount(data, header=header)
     plain = _SIGNATURE + _chunk(b"IHDR", content=_HEADER.pack(*vars(header).values()))
     # Nothing but header and pixels goes to Pillow: text, profiles and animations are never opened.
     plain += _chunk(b"IDAT", content=data) + _chunk(b"IEND", content=b"")
@@ -181,6 +182,20 @@ def _pixels(data: bytes, *, header: _Header) -> Pixels:
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
         raise ValueError(f"is damaged: its pixels cannot be unpacked ({error}); {_TAKE_AGAIN}") from None
     return pixels.astype(np.uint16) if header.bits == 16 else pixels.astype(np.uint8)
+
+
+def _check_amount(data: bytes, *, header: _Header) -> None:
+    """Refuse too few rows, which Pillow would make black, and too many, of which no more than needed is unpacked."""
+    channels = 3 if header.colour == _RGB else 1
+    expected = header.height * (1 + header.width * channels * header.bits // 8)
+    unpacker = zlib.decompressobj()
+    try:
+        rows = unpacker.decompress(data, expected + 1)
+    except zlib.error as error:
+        raise ValueError(f"is damaged: its pixels cannot be unpacked ({error}); {_TAKE_AGAIN}") from None
+    if len(rows) != expected or not unpacker.eof or unpacker.unused_data:
+        found = f"more than {expected}" if len(rows) >= expected else str(len(rows))
+        raise ValueError(f"is damaged: expected {expected} bytes of pixels, found {found}; {_TAKE_AGAIN}")
 
 
 def _chunk(kind: bytes, *, content: bytes) -> bytes:

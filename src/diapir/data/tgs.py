@@ -163,7 +163,7 @@ def _record(files: TgsFiles, tables: TgsTables, *, source: Path) -> dict[str, An
     """Where tiles came from, and what of it was not used."""
     known = files.labelled.keys() | files.unlabelled.keys()
     return {
-        "source": str(source),
+        "source": source.name,  # a path would tell of one machine
         "masks": "PNG and run lengths, which agree" if files.masks else "run lengths",
         "depths": "none" if tables.depths is None else "depths.csv",
         "depths_of_other_tiles": len(tables.depths.values.keys() - known) if tables.depths else 0,

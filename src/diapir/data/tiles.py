@@ -86,9 +86,9 @@ def write_data(data: DataSet, out: Path) -> None:
     """
     assert data.labelled.masks is not None
     with atomic_folder(out) as folder:
-        np.save(folder / "labelled-images.npy", data.labelled.images)
-        np.save(folder / "labelled-masks.npy", data.labelled.masks)
-        np.save(folder / "unlabelled-images.npy", data.unlabelled.images)
+        _save_array(folder / "labelled-images.npy", data.labelled.images)
+        _save_array(folder / "labelled-masks.npy", data.labelled.masks)
+        _save_array(folder / "unlabelled-images.npy", data.unlabelled.images)
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(["id", "set", "z"])
@@ -100,6 +100,13 @@ def write_data(data: DataSet, out: Path) -> None:
                 rows.writerow([tile, name, "" if np.isnan(depth) else f"{depth:g}"])
         write_text(folder / "tiles.csv", text.getvalue())
         write_json(folder / "record.json", data.record | {"digest": data.digest})
+
+
+def _save_array(path: Path, array: NDArray[np.uint8]) -> None:
+    """What np.save writes, but a full disk is the system's error: NumPy's own tells counts of bytes and no reason."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).data)
 
 
 def is_prepared(folder: Path) -> bool:

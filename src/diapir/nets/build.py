@@ -5,7 +5,6 @@ from typing import assert_never
 from torch import nn
 
 from diapir import recipe
-from diapir.faults import InputError
 from diapir.nets.blocks import ScSE
 from diapir.nets.encoders import Encoder, ResidualEncoder, TimmEncoder
 from diapir.nets.unet import BlockFactory, UNet
@@ -19,18 +18,15 @@ def build_net(section: recipe.Net, *, in_channels: int) -> UNet:
     """
     encoder = build_encoder(section.encoder, in_channels=in_channels)
     decoder = section.decoder
-    try:
-        return UNet(
-            encoder,
-            widths=decoder.widths,
-            gate=build_gate(decoder),
-            hypercolumn=decoder.hypercolumn,
-            dropout=decoder.dropout,
-            has_salt_head=section.has_salt_head,
-            subpixel=decoder.subpixel,
-        )
-    except ValueError as error:
-        raise InputError.of("net.decoder.widths", str(error)) from None
+    return UNet(
+        encoder,
+        widths=decoder.widths,
+        gate=build_gate(decoder),
+        hypercolumn=decoder.hypercolumn,
+        dropout=decoder.dropout,
+        has_salt_head=section.has_salt_head,
+        subpixel=decoder.subpixel,
+    )
 
 
 def build_encoder(section: recipe.TimmEncoder | recipe.ResidualEncoder, *, in_channels: int) -> Encoder:

@@ -1,11 +1,11 @@
 """Image -> feature maps.
 
 The contract: an encoder has `channels`, one number per map, and gives its maps finest first. Each map is at most as
-large as the one before; the finest is the size of the image or its half (rounded up). Decoders go by the sizes that
-come, so any image size works.
+large as the one before; the finest is 1/`stride` of the image's size, rounded up. Decoders go by the sizes that come,
+so any image size works that the encoder takes.
 """
 
-import re
+import difflib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -35,8 +35,8 @@ class ResidualEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = tuple(widths)
-        self.full_size = stem == "none"
-        self.stem = ConvNormAct(in_channels, widths[0], stride=1 if self.full_size else 2)
+        self.stride = 1 if stem == "none" else 2
+        self.stem = ConvNormAct(in_channels, widths[0], stride=self.stride)
         self.stages = nn.ModuleList()
         before = widths[0]
         for index, (width, depth) in enumerate(zip(widths, blocks, strict=True)):
@@ -66,12 +66,14 @@ class TimmEncoder(nn.Module):
 
     def __init__(self, name: str, *, in_channels: int, stem: Literal["max_pool", "stride", "none"]) -> None:
         super().__init__()
+        # timm would take hf-hub: and local-dir: names too, and go to the network for them.
+        if not timm.is_model(name):
+            raise InputError.of("net.encoder.name", f"timm has no model '{name}'; near names: {_near_names(name)}")
         try:
             self.model: nn.Module = timm.create_model(name, pretrained=False, features_only=True, in_chans=in_channels)
         except (RuntimeError, ValueError, AttributeError, TypeError) as error:
-            raise InputError.of("net.encoder.name", _unknown_model(name, error)) from None
-        self.channels = _channels(self.model)
-        self.full_size = stem == "none"
+            raise InputError.of("net.encoder.name", f"timm cannot give feature maps of '{name}' ({error})") from None
+        self.channels, self.stride = _channels_and_stride(self.model)
         if stem != "max_pool":
             self._change_stem(name, stem)
 
@@ -90,15 +92,15 @@ class TimmEncoder(nn.Module):
         setattr(self.model.get_submodule(parent), leaf, nn.Identity())
         if stem == "none":
             first_conv.stride = (1, 1)
+            self.stride //= 2
 
 
-def _channels(model: Any) -> tuple[int, ...]:
-    return tuple(model.feature_info.channels())
+def _channels_and_stride(model: Any) -> tuple[tuple[int, ...], int]:
+    return tuple(model.feature_info.channels()), int(model.feature_info.reduction()[0])
 
 
-def _unknown_model(name: str, error: Exception) -> str:
-    close = timm.list_models(f"*{re.split(r'[._]', name)[0]}*")[:5]
-    return f"timm cannot give feature maps of '{name}' ({error}); near names: {', '.join(close) or 'none'}"
+def _near_names(name: str) -> str:
+    return ", ".join(difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=5)) or "none"
 
 
 Encoder = ResidualEncoder | TimmEncoder

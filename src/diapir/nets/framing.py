@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diapir.faults import InputError
 from diapir.recipe import Channel
 
 Border = Literal["reflect", "edge", "zero"]
@@ -32,7 +33,7 @@ class Frame:
         """(n, c, h, w) -> (n, c, size, size) by this frame; float in, float out.
 
         Raises:
-            ValueError: the tile is larger than the padded size.
+            InputError: the tile is larger than the padded size, or too small to be reflected that far.
         """
         match self.method:
             case "native":
@@ -43,7 +44,7 @@ class Frame:
             case "resize":
                 assert self.size is not None
                 # Antialiasing matters only when shrinking, and then it does: plain bilinear would drop thin layers.
-                shrinks = self.size < min(images.shape[-2:])
+                shrinks = self.size < max(images.shape[-2:])
                 return F.interpolate(
                     images, size=(self.size, self.size), mode="bilinear", align_corners=False, antialias=shrinks
                 )
@@ -63,7 +64,7 @@ class Frame:
                 top, _, left, _ = _margins((height, width), self.size)
                 return maps[..., top : top + height, left : left + width]
             case "resize":
-                shrinks = maps.shape[-1] > width
+                shrinks = maps.shape[-2] > height or maps.shape[-1] > width
                 return F.interpolate(
                     maps, size=(height, width), mode="bilinear", align_corners=False, antialias=shrinks
                 )
@@ -124,11 +125,21 @@ def _margins(shape: Sequence[int], size: int) -> tuple[int, int, int, int]:
     """Top, bottom, left, right; the odd pixel goes to the bottom and the right, as the six systems have it."""
     height, width = shape
     if size < max(height, width):
-        raise ValueError(f"cannot pad {height}x{width} to {size}: expected a size of at least {max(height, width)}")
+        raise InputError.of(
+            "framing.size",
+            f"tiles of {height}x{width} cannot be padded to {size}: expected {max(height, width)} or more",
+        )
     return (size - height) // 2, (size - height + 1) // 2, (size - width) // 2, (size - width + 1) // 2
 
 
 def _pad(images: Tensor, margins: tuple[int, int, int, int], border: Border) -> Tensor:
     top, bottom, left, right = margins
+    height, width = images.shape[-2:]
+    if border == "reflect" and (bottom >= height or right >= width):
+        raise InputError.of(
+            "framing.border",
+            f"tiles of {height}x{width} are too small to be reflected out to {height + top + bottom}x"
+            f"{width + left + right}: expected a smaller framing.size, or the border 'edge' or 'zero'",
+        )
     mode = {"reflect": "reflect", "edge": "replicate", "zero": "constant"}[border]
     return F.pad(images, (left, right, top, bottom), mode=mode)

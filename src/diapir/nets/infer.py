@@ -55,9 +55,10 @@ def predict_probabilities(
 ) -> Iterator[Tensor]:
     """Probability of salt, batch after batch: float32 (b, h, w), in the order of the tiles.
 
-    Views are averaged in probability space; the net is left in the mode (training or evaluation) that it came in.
+    Views are averaged in probability space; every module of the net is left in the mode (training or evaluation)
+    that it came in.
     """
-    was_training = net.training
+    in_training = [module for module in net.modules() if module.training]
     net.eval()
     try:
         for start in range(0, len(tiles), batch):
@@ -72,4 +73,5 @@ def predict_probabilities(
                 total += see(view, released)
             yield total / len(views)
     finally:
-        net.train(was_training)
+        for module in in_training:
+            module.training = True

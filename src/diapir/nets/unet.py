@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diapir.faults import InputError
 from diapir.nets.blocks import ConvNormAct
 from diapir.nets.encoders import Encoder
 
@@ -53,6 +54,9 @@ class UNet(nn.Module):
         subpixel: predict 2x2 pixels at each place of the half-size map instead of a last step at full size, which
             saves the slowest layers of all (Shi et al. 2016, section 3, arXiv:1609.05158).
 
+    Raises:
+        InputError: the widths or `subpixel` do not fit the encoder.
+
     Source: Ronneberger et al. 2015 (arXiv:1505.04597); hypercolumn: Hariharan et al. 2015 (arXiv:1411.5752).
     """
 
@@ -69,11 +73,16 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         deepest, *skips = reversed(encoder.channels)
-        if subpixel and encoder.full_size:
-            raise ValueError("subpixel needs an encoder whose finest map is half the image's size")
-        skips += [0] * (not encoder.full_size and not subpixel)
+        if subpixel and encoder.stride != 2:
+            raise InputError.of(
+                "net.decoder.subpixel",
+                f"it needs an encoder whose finest map is 1/2 of the image's size; this one's is 1/{encoder.stride}",
+            )
+        skips += [0] * (encoder.stride > 1 and not subpixel)
         if len(widths) != len(skips):
-            raise ValueError(f"expected {len(skips)} decoder widths for this encoder, got {len(widths)}")
+            raise InputError.of(
+                "net.decoder.widths", f"expected {len(skips)} widths for this encoder, one a step, found {len(widths)}"
+            )
         self.encoder = encoder
         self.steps = nn.ModuleList()
         before = deepest

@@ -24,7 +24,7 @@ class Draws:
         tone: (n, 4): added, multiplied contrast, gamma exponent, noise deviation.
         invert, blur: (n,) bool.
         hole: (n, 3): row, column and side of the square hole, in pixels; side 0 for none.
-        noise_seed: seed of the noise itself, which is drawn where the images are.
+        noise_seed: (n,), seed of each tile's noise.
     """
 
     matrix: Tensor
@@ -33,7 +33,7 @@ class Draws:
     invert: Tensor
     blur: Tensor
     hole: Tensor
-    noise_seed: int
+    noise_seed: Tensor
 
     def part(self, rows: slice) -> "Draws":
         """The draws of some of the tiles: what one of several processes applies."""
@@ -44,7 +44,7 @@ class Draws:
             invert=self.invert[rows],
             blur=self.blur[rows],
             hole=self.hole[rows],
-            noise_seed=self.noise_seed + rows.start,
+            noise_seed=self.noise_seed[rows],
         )
 
 
@@ -77,7 +77,7 @@ def draw_changes(count: int, section: Augment, *, height: int, width: int, rng: 
         invert=chance(section.invert),
         blur=chance(section.blur),
         hole=hole,
-        noise_seed=int(torch.randint(2**31, (), generator=rng)),
+        noise_seed=torch.randint(2**31, (count,), generator=rng),
     )
 
 
@@ -150,6 +150,9 @@ def _grid(draws: Draws, rows: Tensor, *, shape: torch.Size) -> Tensor:
     if draws.warp is None:
         return grid
     smooth = F.interpolate(draws.warp[rows], size=(height, width), mode="bicubic", align_corners=True)
+    # Between its knots the cubic overshoots; no pixel may move further than the tile's furthest knot.
+    furthest = draws.warp[rows].abs().amax((1, 2, 3), keepdim=True)
+    smooth = smooth.clamp(-furthest, furthest)
     return grid + smooth.permute(0, 2, 3, 1) * (2 / torch.tensor([width, height]))
 
 
@@ -168,8 +171,7 @@ def _tone(images: Tensor, draws: Draws) -> Tensor:
         images[rows] = images[rows] ** gamma[rows, None, None]
     rows = _where(draws.tone[:, 3] > 0, device)
     if len(rows):
-        noise_rng = torch.Generator().manual_seed(draws.noise_seed)
-        noise = torch.randn((len(rows), *images.shape[1:]), generator=noise_rng).to(device)
+        noise = _noise(draws.noise_seed[rows.cpu()], shape=images.shape[1:]).to(device)
         images[rows] = (images[rows] + noise * deviation[rows, None, None]).clamp(0, 1)
     rows = _where(draws.invert, device)
     images[rows] = 1 - images[rows]
@@ -178,6 +180,14 @@ def _tone(images: Tensor, draws: Draws) -> Tensor:
         padded = F.pad(images[rows][:, None], (1, 1, 1, 1), mode="reflect")
         images[rows] = F.avg_pool2d(padded, 3, stride=1)[:, 0]
     return _cut_holes(images, draws)
+
+
+def _noise(seeds: Tensor, *, shape: torch.Size) -> Tensor:
+    """Standard normal noise, (n, h, w), each tile's from its own seed: the same however a batch is divided."""
+    noise = torch.empty(len(seeds), *shape)
+    for tile, seed in zip(noise, seeds.tolist(), strict=True):
+        tile.normal_(generator=torch.Generator().manual_seed(seed))
+    return noise
 
 
 def _cut_holes(images: Tensor, draws: Draws) -> Tensor:

@@ -77,26 +77,30 @@ def load_checkpoint(
 ) -> tuple[Progress, dict[str, Tensor]] | None:
     """The newest whole state in a folder, or None where there is none.
 
-    A damaged file is passed over, with a word through `warn`, for the one before it.
+    A damaged file is passed over, with a word through `warn`, for the one before it, and put aside: the next save
+    would else keep it as the previous good one.
 
     Raises:
         InputError: the state belongs to another recipe, data set or fold, or no file that is there can be read.
     """
     paths = [path for path in (folder / f"{NAME}.new", folder / NAME, folder / PREVIOUS) if path.exists()]
-    faults: list[str] = []
+    damaged: dict[Path, str] = {}
     for path in paths:
         try:
             tensors, facts = load_tensors(path)
         except InputError as error:
-            faults.append(str(error))
+            damaged[path] = str(error)
             continue
-        if facts["identity"] != identity:
+        if facts.get("identity") != identity:
             raise InputError.of(path, "it belongs to another recipe, data set or fold; name another folder")
-        for fault in faults:
+        for other, fault in damaged.items():
             warn(f"{fault}; going on from {path.name}")
+            if other.exists():
+                other.replace(folder / f"damaged-{other.name}")
         return Progress(**facts["progress"]), tensors
-    if faults:
-        raise InputError.of(folder, f"no checkpoint can be read ({'; '.join(faults)}); train anew in another folder")
+    if damaged:
+        faults = "; ".join(damaged.values())
+        raise InputError.of(folder, f"no checkpoint can be read ({faults}); train anew in another folder")
     return None
 
 
@@ -111,6 +115,11 @@ def restore(parts: Parts, tensors: Mapping[str, Tensor]) -> Tensor:
         states.setdefault(int(index), {})[key] = tensor
     whole = parts.optimiser.state_dict()
     parts.optimiser.load_state_dict({"state": states, "param_groups": whole["param_groups"]})
+    # Fused optimisers walk a weight and its state side by side in memory: both must be laid out alike, as no file is.
+    for weight, state in parts.optimiser.state.items():
+        for name, value in state.items():
+            if value.shape == weight.shape:
+                state[name] = torch.empty_like(weight).copy_(value)
     parts.rng.set_state(tensors["rng"])
     torch.set_rng_state(tensors["global_rng"])
     if "cuda_rng" in tensors and torch.cuda.is_available():

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -15,11 +16,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from diapir import recipe as recipes
-from diapir.metrics import tile_scores
+from diapir.faults import InputError
 from diapir.nets.build import build_net
 from diapir.nets.encoders import TimmEncoder
 from diapir.nets.framing import Frame, InputSpec
-from diapir.nets.infer import TileTensors, predict_probabilities
+from diapir.nets.infer import TileTensors
 from diapir.nets.weights import load_encoder_weights, save_tensors
 from diapir.recipe import Recipe, Stage
 from diapir.runs import write_text
@@ -27,10 +28,12 @@ from diapir.train.averaging import update_average
 from diapir.train.bar import TrainingBar
 from diapir.train.checkpoint import Parts, Progress, load_checkpoint, restore, save_checkpoint
 from diapir.train.doctor import TrainingFailed, check_loss, diagnose
+from diapir.train.held_out import score_held_out
 from diapir.train.loop import Plan, steps_per_epoch, train_epoch
 from diapir.train.optimisers import build_optimiser
 from diapir.train.schedules import learning_rate
 from diapir.train.stop import Stopped
+from diapir.train.together import agreed_stop, mean_loss, told_by_first
 from diapir.train.tracking import Tracker
 
 LOG, WEIGHTS_BEST, WEIGHTS_LAST = "log.jsonl", "weights-best.safetensors", "weights-last.safetensors"
@@ -104,15 +107,21 @@ def fit_fold(
     Raises:
         Stopped: `stop_asked` named a signal; the state was saved.
         TrainingFailed: the run cannot succeed.
-        InputError: the folder's checkpoint belongs to something else or cannot be read.
+        InputError: the folder's checkpoint belongs to something else or cannot be read; or a batch has fewer tiles
+            than there are processes.
     """
+    smallest = min(_batch(stage, fold) for stage in recipe.stages)
+    if smallest < fabric.world_size:
+        raise InputError.of(f"--devices {fabric.world_size}", f"a batch of {smallest} cannot be shared by so many")
     folder.mkdir(parents=True, exist_ok=True)
     sitting = _begin(recipe, fold, folder=folder, fabric=fabric, trackers=trackers, stop_asked=stop_asked)
     total = sum(stage.epochs * _steps(stage, fold) for stage in recipe.stages)
+    _stop_if_hopeless(sitting)
     with TrainingBar(fold.name, total=total, done=sitting.progress.total_steps, shown=fabric.is_global_zero) as bar:
         while sitting.progress.stage < len(recipe.stages):
             _run_epoch(sitting, bar, on_step=on_step)
             _close_epoch(sitting, bar)
+            _stop_if_hopeless(sitting)
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -143,7 +152,7 @@ def _begin(
     torch.manual_seed(recipe.seed)
     net = build_net(recipe.net, in_channels=len(fold.spec.channels))
     encoder = recipe.net.encoder
-    saved = load_checkpoint(folder, identity=fold.identity, warn=lambda text: fabric.print(f"warning: {text}"))
+    saved = load_checkpoint(folder, identity=fold.identity, warn=lambda text: _warn(fabric, text))
     if saved is None and isinstance(encoder, recipes.TimmEncoder) and encoder.weights != "none":
         assert isinstance(net.encoder, TimmEncoder)
         load_encoder_weights(net.encoder, encoder.name, encoder.weights)
@@ -151,7 +160,7 @@ def _begin(
     average = copy.deepcopy(net).requires_grad_(False) if recipe.average.decay else None
     wrapped = fabric.setup_module(net)
     average = None if average is None else average.to(fabric.device)
-    stage = recipe.stages[saved[0].stage if saved and saved[0].stage < len(recipe.stages) else 0]
+    stage = recipe.stages[min(saved[0].stage, len(recipe.stages) - 1) if saved else 0]
     rng = torch.Generator().manual_seed(recipe.seed)
     optimiser = build_optimiser(stage.optimiser, net.parameters())
     parts = Parts(net=net, average=average, optimiser=optimiser, rng=rng)
@@ -159,7 +168,8 @@ def _begin(
     if saved is not None:
         progress = saved[0]
         order = restore(parts, saved[1])
-        write_text(folder / LOG, "".join(json.dumps(record) + "\n" for record in progress.history))
+        if fabric.is_global_zero:
+            _write_log(folder, progress)
     sitting = _Sitting(
         fold=fold, recipe=recipe, fabric=fabric, folder=folder, net=wrapped, parts=parts, progress=progress,
         order=order, trackers=trackers, stop_asked=stop_asked,
@@ -169,8 +179,17 @@ def _begin(
     return sitting
 
 
+def _warn(fabric: Fabric, text: str) -> None:
+    if fabric.is_global_zero:
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def _batch(stage: Stage, fold: Fold) -> int:
+    return min(stage.batch, len(fold.train))
+
+
 def _steps(stage: Stage, fold: Fold) -> int:
-    return steps_per_epoch(len(fold.train), min(stage.batch, len(fold.train)))
+    return steps_per_epoch(len(fold.train), _batch(stage, fold))
 
 
 def _new_order(sitting: _Sitting) -> Tensor:
@@ -179,7 +198,7 @@ def _new_order(sitting: _Sitting) -> Tensor:
 
 def _run_epoch(sitting: _Sitting, bar: TrainingBar, *, on_step: Callable[[int], None]) -> None:
     """The steps that are left of the epoch under way."""
-    stage, fold, start = sitting.stage, sitting.fold, time.monotonic()
+    stage, fold, fabric, start = sitting.stage, sitting.fold, sitting.fabric, time.monotonic()
     pending: list[Tensor] = []
     loss_seen, first_step = float("nan"), sitting.progress.step
     for taken, loss in enumerate(_epoch_steps(sitting), start=1):
@@ -191,20 +210,23 @@ def _run_epoch(sitting: _Sitting, bar: TrainingBar, *, on_step: Callable[[int], 
                 decay=sitting.recipe.average.decay,
             )
         pending.append(loss)
-        last = first_step + taken == _steps(stage, fold)
-        if len(pending) == _LOOK_EVERY_STEPS or last or sitting.stop_asked() or _save_due(sitting):
+        due, asked = _save_due(sitting), sitting.stop_asked()
+        look = len(pending) == _LOOK_EVERY_STEPS or first_step + taken == _steps(stage, fold)
+        # Processes that train together look, and so save and stop, only at steps that they agree on without a word.
+        look = look or (fabric.world_size == 1 and (due or asked is not None))
+        if look:
             loss_seen = _look(sitting, pending)
+            asked = agreed_stop(fabric, asked)
         sitting.progress = replace(
             sitting.progress, step=first_step + taken, total_steps=sitting.progress.total_steps + 1
         )
-        images_per_s = taken * stage.batch / (time.monotonic() - start)
+        images_per_s = taken * _batch(stage, fold) / (time.monotonic() - start)
         bar.step(stage.name, loss=loss_seen, score=sitting.progress.best_score, images_per_s=images_per_s)
-        if not pending and (sitting.stop_asked() or _save_due(sitting)):
+        if look and (due or asked is not None):
             _save(sitting)
         on_step(sitting.progress.total_steps)
-        number = sitting.stop_asked()
-        if number is not None and not pending:
-            raise Stopped(number)
+        if look and asked is not None:
+            raise Stopped(asked)
 
 
 def _epoch_steps(sitting: _Sitting) -> Iterator[Tensor]:
@@ -214,7 +236,7 @@ def _epoch_steps(sitting: _Sitting) -> Iterator[Tensor]:
         frame=stage_frame(sitting.recipe, stage),
         augment=stage.augment or sitting.recipe.augment,
         loss=stage.loss,
-        batch=min(stage.batch, len(fold.train)),
+        batch=_batch(stage, fold),
         clip_norm=stage.optimiser.clip_norm,
         autocast=nullcontext,
         backward=fabric.backward,
@@ -246,7 +268,7 @@ def _learning_rate(sitting: _Sitting, step: int) -> float:
 
 def _look(sitting: _Sitting, pending: list[Tensor]) -> float:
     """Add the pending losses to the epoch's, and give the last; stops the run where one is not finite."""
-    values = torch.stack(pending).tolist()
+    values = mean_loss(sitting.fabric, torch.stack(pending)).tolist()
     pending.clear()
     for value in values:
         sitting.progress = replace(sitting.progress, loss_sum=sitting.progress.loss_sum + value)
@@ -275,7 +297,7 @@ def _close_epoch(sitting: _Sitting, bar: TrainingBar) -> None:
         "predicted_empty": None,
     }
     if last_of_stage or (progress.epoch + 1) % stage.score_every == 0:
-        record |= _score(sitting)
+        record |= told_by_first(sitting.fabric, lambda: _score(sitting))
     elapsed_s = progress.elapsed_s + time.monotonic() - sitting.began_s
     sitting.began_s = time.monotonic()
     record["elapsed_s"] = round(elapsed_s, 1)
@@ -294,48 +316,57 @@ def _close_epoch(sitting: _Sitting, bar: TrainingBar) -> None:
     if sitting.fabric.is_global_zero:
         _write_epoch(sitting, record, improved=improved)
     bar.epoch(_line(sitting, record))
-    _begin_next(sitting, stage, last_of_stage=last_of_stage)
+    _begin_next(sitting, last_of_stage=last_of_stage)
+
+
+def _stop_if_hopeless(sitting: _Sitting) -> None:
+    """Raise TrainingFailed where the epochs so far show that no success will come; also when a failed run goes on."""
     assert sitting.fold.held_out.masks is not None
-    trouble = diagnose(sitting.progress.history, has_salt=bool(sitting.fold.held_out.masks.any()))
+    history = sitting.progress.history
+    trouble = diagnose(history, has_salt=bool(sitting.fold.held_out.masks.any()))
     if trouble:
-        raise TrainingFailed(f"{sitting.fold.name}, stage {record['stage']}, epoch {record['epoch']}: {trouble}")
+        raise TrainingFailed(
+            f"{sitting.fold.name}, stage {history[-1]['stage']}, epoch {history[-1]['epoch']}: {trouble}"
+        )
 
 
-def _begin_next(sitting: _Sitting, stage: Stage, *, last_of_stage: bool) -> None:
+def _begin_next(sitting: _Sitting, *, last_of_stage: bool) -> None:
     finished = sitting.progress.stage == len(sitting.recipe.stages)
-    if last_of_stage and not finished and not sitting.stage.keep_state:
+    if last_of_stage and not finished:
+        before = sitting.parts.optimiser.state_dict()["state"]
         optimiser = build_optimiser(sitting.stage.optimiser, sitting.parts.net.parameters())
+        if sitting.stage.keep_state:
+            optimiser.load_state_dict({"state": before, "param_groups": optimiser.state_dict()["param_groups"]})
         sitting.parts = replace(sitting.parts, optimiser=optimiser)
-    elif last_of_stage and not finished:
-        for group in sitting.parts.optimiser.param_groups:
-            group["weight_decay"] = stage.optimiser.weight_decay
     sitting.order = _new_order(sitting)
-    if finished or time.monotonic() - sitting.saved_s > _SAVE_EVERY_S / 4 or last_of_stage:
+    if last_of_stage or time.monotonic() - sitting.saved_s > _SAVE_EVERY_S / 4:
         _save(sitting)
 
 
 def _save_due(sitting: _Sitting) -> bool:
-    # Processes that train together must agree on the step, so there the time decides only at the end of an epoch.
-    return sitting.fabric.world_size == 1 and time.monotonic() - sitting.saved_s > _SAVE_EVERY_S
+    return time.monotonic() - sitting.saved_s > _SAVE_EVERY_S
 
 
 def _save(sitting: _Sitting) -> None:
-    if sitting.fabric.is_global_zero:
-        elapsed_s = sitting.progress.elapsed_s + time.monotonic() - sitting.began_s
-        save_checkpoint(
-            sitting.folder,
-            sitting.parts,
-            progress=replace(sitting.progress, elapsed_s=elapsed_s),
-            order=sitting.order,
-            identity=sitting.fold.identity,
-        )
     sitting.saved_s = time.monotonic()
-    sitting.fabric.barrier()
+    if not sitting.fabric.is_global_zero:
+        return
+    elapsed_s = sitting.progress.elapsed_s + time.monotonic() - sitting.began_s
+    save_checkpoint(
+        sitting.folder,
+        sitting.parts,
+        progress=replace(sitting.progress, elapsed_s=elapsed_s),
+        order=sitting.order,
+        identity=sitting.fold.identity,
+    )
+
+
+def _write_log(folder: Path, progress: Progress) -> None:
+    write_text(folder / LOG, "".join(json.dumps(record) + "\n" for record in progress.history))
 
 
 def _write_epoch(sitting: _Sitting, record: Mapping[str, Any], *, improved: bool) -> None:
-    lines = [json.dumps(one) for one in sitting.progress.history]
-    write_text(sitting.folder / LOG, "\n".join(lines) + "\n")
+    _write_log(sitting.folder, sitting.progress)
     facts = {"spec": asdict(sitting.fold.spec), "identity": sitting.fold.identity, "score": record["score"]}
     weights = sitting.predictor.state_dict()
     if improved:
@@ -346,27 +377,16 @@ def _write_epoch(sitting: _Sitting, record: Mapping[str, Any], *, improved: bool
         track(record)
 
 
-def _score(sitting: _Sitting) -> dict[str, Any]:
-    """Held-out score at probability 0.5, plain view, of the weights that would predict."""
-    masks = sitting.fold.held_out.masks
-    assert masks is not None
-    scores, empty = [], 0
-    batches = predict_probabilities(
+def _score(sitting: _Sitting) -> dict[str, float]:
+    """Held-out score of the weights that would predict."""
+    return score_held_out(
         sitting.predictor,
         sitting.fold.held_out,
         spec=sitting.fold.spec,
         frame=stage_frame(sitting.recipe, sitting.stage),
-        views=("plain",),
         batch=sitting.recipe.predict.batch,
         autocast=sitting.fabric.autocast,
     )
-    start = 0
-    for probability in batches:
-        salt = probability > 0.5
-        scores.append(tile_scores(salt, masks[start : start + len(salt)]))
-        empty += int((~salt.flatten(1).any(1)).sum())
-        start += len(salt)
-    return {"score": float(torch.cat(scores).double().mean()), "predicted_empty": empty / start}
 
 
 def _line(sitting: _Sitting, record: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """The only training loop: one epoch's steps over tiles that live on the device."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -53,6 +52,8 @@ def train_epoch(
 ) -> Iterator[Tensor]:
     """Take the epoch's steps from `first_step` on; after each, give its loss (a scalar on the device).
 
+    Where processes share the batch, it is this process's part of the loss, and the mean over them is the batch's.
+
     Args:
         order: the tiles' positions in the order of this epoch.
         learning_rate: rate of each step of the epoch.
@@ -64,7 +65,8 @@ def train_epoch(
             group["lr"] = learning_rate(step)
         rows = order[step * plan.batch : (step + 1) * plan.batch]
         inputs, images_truth = _batch(tiles, rows, plan=plan, rng=rng)
-        loss = _loss(net, inputs, images_truth, plan=plan)
+        # Processes' gradients are averaged with equal weight, also where the batch cannot be cut into equal shares.
+        loss = _loss(net, inputs, images_truth, plan=plan) * (len(inputs) * plan.part[1] / len(rows))
         optimiser.zero_grad(set_to_none=True)
         plan.backward(loss)
         if plan.clip_norm > 0:
@@ -79,8 +81,7 @@ def _batch(tiles: TileTensors, rows: Tensor, *, plan: Plan, rng: torch.Generator
     height, width = tiles.images.shape[-2:]
     draws = draw_changes(len(rows), plan.augment, height=height, width=width, rng=rng)
     rank, world = plan.part
-    share = math.ceil(len(rows) / world)
-    mine = slice(rank * share, min((rank + 1) * share, len(rows)))
+    mine = slice(rank * len(rows) // world, (rank + 1) * len(rows) // world)
     chosen = rows[mine].to(tiles.images.device)
     images, masks = tiles.images[chosen].float() / 255, tiles.masks[chosen].float()
     images, masks = apply_changes(images, masks, draws.part(mine))

@@ -1,29 +1,39 @@
 """Epoch records for trackers that people run: MLflow and TensorBoard, each an extra."""
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
-from diapir.faults import InputError
+from diapir.faults import Fault, raise_if_any
 
 TrackerName = Literal["mlflow", "tensorboard"]
 Tracker = Callable[[Mapping[str, Any]], None]
 
 
-def open_trackers(names: Sequence[TrackerName], folder: Path, *, run_name: str) -> list[Tracker]:
-    """A function for each tracker that takes one epoch's record.
+def require_trackers(names: Sequence[TrackerName]) -> None:
+    """Refuse to go on where the package of a tracker is not installed.
 
     Raises:
-        InputError: its package is not installed.
+        InputError: with every one that is missing.
     """
-    return [_open_tracker(name, folder, run_name=run_name) for name in names]
+    raise_if_any(
+        Fault(f"--track {name}", f"it is not installed; install it with: uv sync --extra {name}")
+        for name in dict.fromkeys(names)
+        if importlib.util.find_spec(name) is None
+    )
+
+
+def open_trackers(names: Sequence[TrackerName], folder: Path, *, run_name: str) -> list[Tracker]:
+    """A function for each tracker that takes one epoch's record."""
+    return [_open_tracker(name, folder, run_name=run_name) for name in dict.fromkeys(names)]
 
 
 def _open_tracker(name: TrackerName, folder: Path, *, run_name: str) -> Tracker:
     match name:
         case "mlflow":
-            mlflow = _import("mlflow", extra="mlflow")
+            mlflow = importlib.import_module("mlflow")
             mlflow.set_tracking_uri(f"sqlite:///{folder.resolve() / 'mlflow.db'}")
             mlflow.set_experiment("diapir")
             run_id = (
@@ -33,7 +43,7 @@ def _open_tracker(name: TrackerName, folder: Path, *, run_name: str) -> Tracker:
             )
             return lambda record: mlflow.log_metrics(_numbers(record), step=record["total_epochs"], run_id=run_id)
         case "tensorboard":
-            writer = _import("torch.utils.tensorboard", extra="tensorboard").SummaryWriter(
+            writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(
                 str(folder / "tensorboard" / run_name)
             )
 
@@ -45,15 +55,6 @@ def _open_tracker(name: TrackerName, folder: Path, *, run_name: str) -> Tracker:
             return write
         case _:
             assert_never(name)
-
-
-def _import(module: str, *, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise InputError.of(
-            f"--track {extra}", f"it is not installed; install it with: uv sync --extra {extra}"
-        ) from None
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
