@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from diapir.data.check import are_constant, are_vertical, check_data, coverage_classes, describe_data, duplicate_groups
+from diapir.data.check import are_constant, are_vertical, check_data, describe_data, duplicate_groups
 from diapir.data.tgs import read_tgs
-from diapir.data.tiles import DataSet, TileSet
+from diapir.data.tiles import DataSet, TileSet, coverage_classes
 from fake_masks import blob_masks
 from fake_tgs import tgs_files, write_folder
 

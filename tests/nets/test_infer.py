@@ -1,4 +1,5 @@
 import typing
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
@@ -10,6 +11,7 @@ from diapir.nets.infer import TileTensors, View, predict_probabilities, see
 from diapir.nets.unet import Outputs
 
 SPEC = InputSpec(channels=("image",), mean=0.5, deviation=0.125, depth_low_m=0, depth_high_m=1)
+NATIVE = Frame("native")
 VIEWS: tuple[View, ...] = typing.get_args(View)
 
 
@@ -33,9 +35,16 @@ def some_tiles(number: int = 7, *, height: int = 6, width: int = 9) -> TileTenso
     return TileTensors(images.to(torch.uint8), None, torch.full((number,), torch.nan))
 
 
-def predict(net: nn.Module, tiles: TileTensors, *, views: tuple[View, ...] = VIEWS, batch: int = 3, frame: Frame = Frame("native")) -> Tensor:  # fmt: skip
-    found = predict_probabilities(net, tiles, spec=SPEC, frame=frame, views=views, batch=batch, autocast=nullcontext)
-    return torch.cat(list(found))
+def batches(
+    net: nn.Module, tiles: TileTensors, *, views: tuple[View, ...] = VIEWS, batch: int = 3, frame: Frame = NATIVE
+) -> Iterator[Tensor]:
+    return predict_probabilities(net, tiles, spec=SPEC, frame=frame, views=views, batch=batch, autocast=nullcontext)
+
+
+def predict(
+    net: nn.Module, tiles: TileTensors, *, views: tuple[View, ...] = VIEWS, batch: int = 3, frame: Frame = NATIVE
+) -> Tensor:
+    return torch.cat(list(batches(net, tiles, views=views, batch=batch, frame=frame)))
 
 
 def straight(tiles: TileTensors) -> Tensor:
@@ -90,8 +99,7 @@ def test_resized_tiles_come_back_in_their_own_size() -> None:
 
 
 def test_zero_tiles_are_no_trouble() -> None:
-    tiles = some_tiles(0)
-    assert list(predict_probabilities(Sees(), tiles, spec=SPEC, frame=Frame("native"), views=VIEWS, batch=4, autocast=nullcontext)) == []  # fmt: skip
+    assert list(batches(Sees(), some_tiles(0))) == []
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -100,7 +108,7 @@ def test_every_module_is_left_in_the_mode_that_it_came_in(training: bool, leave_
     net = Sees().train(training)
     net.frozen.eval()
     modes = [module.training for module in net.modules()]
-    found = predict_probabilities(net, some_tiles(), spec=SPEC, frame=Frame("native"), views=VIEWS, batch=2, autocast=nullcontext)  # fmt: skip
+    found = batches(net, some_tiles(), batch=2)
     if leave_early:
         next(found)
         found.close()  # type: ignore[attr-defined]  # an iterator made by a generator can be closed

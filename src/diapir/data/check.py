@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diapir.data.check_picture import draw_check
-from diapir.data.tiles import DataSet, TileSet
+from diapir.data.tiles import DataSet, TileSet, coverage_classes
 from diapir.runs import write_json
 
 _TINY_PIXELS = (5, 10, 20, 50, 100)
@@ -45,18 +45,6 @@ def describe_data(data: DataSet) -> dict[str, Any]:
         "masks": _describe_masks(data.labelled),
         "duplicates": _describe_duplicates(data),
     }
-
-
-def coverage_classes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The tenth of the tile that is salt, rounded up: (n,) of 0 (no salt) to 10.
-
-    Source: the competition's usual stratification, ceil(10 area / pixels).
-    """
-    area = masks.sum(axis=(1, 2), dtype=np.int64)
-    pixels = masks.shape[1] * masks.shape[2]
-    # Whole numbers all the way: a float may lift a tenth over its edge.
-    classes: NDArray[np.int64] = -(-10 * area // pixels)
-    return classes
 
 
 def are_constant(images: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from diapir.data.tiles import TileSet
+from diapir.data.tiles import TileSet, coverage_classes
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.recipe import Folds
 from diapir.runs import write_text
@@ -53,14 +53,6 @@ def group_folds(groups: Sequence[str], *, count: int) -> Numbers:
         fold_of[str(names[index])] = fold
         filled[fold] += sizes[index]
     return np.array([fold_of[group] for group in groups], np.int64)
-
-
-def coverage_classes(masks: NDArray[np.uint8]) -> Numbers:
-    """Tenths of the tile that are salt, rounded up: (n,) of 0 (empty) .. 10."""
-    pixels = masks.shape[1] * masks.shape[2]
-    salt: Numbers = masks.reshape(len(masks), -1).sum(1, dtype=np.int64)
-    tenths: Numbers = -(-10 * salt // pixels)
-    return tenths
 
 
 def make_folds(tiles: TileSet, section: Folds) -> Numbers:

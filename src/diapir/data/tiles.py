@@ -78,6 +78,18 @@ class DataSet:
         return total.hexdigest()
 
 
+def coverage_classes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The tenth of the tile that is salt, rounded up: (n,) of 0 (no salt) to 10.
+
+    Source: the competition's usual stratification, ceil(10 area / pixels).
+    """
+    area = masks.sum(axis=(1, 2), dtype=np.int64)
+    pixels = masks.shape[1] * masks.shape[2]
+    # Whole numbers all the way: a float may lift a tenth over its edge.
+    classes: NDArray[np.int64] = -(-10 * area // pixels)
+    return classes
+
+
 def write_data(data: DataSet, out: Path) -> None:
     """Write a prepared folder: arrays as .npy, `tiles.csv` (id, set, z) and `record.json`; whole or not at all.
 

@@ -20,6 +20,7 @@ from diapir.faults import Fault, InputError, raise_if_any
 from diapir.nets.encoders import TimmEncoder
 from diapir.runs import atomic_path
 
+_ENTRY = "diapir"
 _HUB_FILE = "model.safetensors"
 _PATIENCE_S = 1.5
 _GO_ON = (
@@ -31,12 +32,15 @@ _GO_ON = (
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write named tensors and JSON facts as one safetensors file, whole or not at all, with a hash of both.
 
+    The same tensors and facts give the same bytes.
+
     Raises:
         OSError: the disk is full, or cannot be written to.
     """
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts)
-    metadata = {"facts": text, "sha256": _digest(content, text)}
+    # One entry alone: the library writes several in an order that chance decides.
+    metadata = {_ENTRY: f"{_digest(content, text)} {text}"}
     with atomic_path(path) as temporary:
         try:
             safetensors.torch.save_file(content, temporary, metadata=metadata)
@@ -53,11 +57,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             content does not match its hash.
     """
     tensors, metadata = _read_safetensors(path)
-    if not {"facts", "sha256"} <= metadata.keys():
+    if _ENTRY not in metadata:
         raise InputError.of(path, "expected a file that diapir wrote, found a .safetensors file without its facts")
-    if metadata["sha256"] != _digest(tensors, metadata["facts"]):
+    digest, _, facts = metadata[_ENTRY].partition(" ")
+    if digest != _digest(tensors, facts):
         raise InputError.of(path, "its content does not match its own hash: the file is damaged, use another copy")
-    return tensors, dict(json.loads(metadata["facts"]))
+    return tensors, dict(json.loads(facts))
 
 
 def load_encoder_weights(encoder: TimmEncoder, name: str, source: str) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from diapir.data.rle import decode
 from diapir.data.tables import read_table
-from diapir.data.tiles import TILE
+from diapir.data.tiles import TILE, coverage_classes
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.metrics import bootstrap_interval, tile_scores
 from diapir.predict.submission import Submission, mask_faults, read_submission
@@ -167,8 +167,7 @@ def _number(text: str) -> float:
 def _by_coverage(
     scores: NDArray[np.float64], truth: NDArray[np.uint8], *, rng: np.random.Generator
 ) -> tuple[Figure, ...]:
-    salt = truth.sum(axis=(1, 2), dtype=np.int64)
-    classes = -(-10 * salt // truth[0].size)
+    classes = coverage_classes(truth)
     return tuple(
         _figure(f"coverage class {number}", scores[classes == number], rng=rng) for number in np.unique(classes)
     )
