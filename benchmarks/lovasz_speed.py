@@ -10,6 +10,7 @@ memory and thread settings that the `diapir` command makes for itself; "as it co
 
 import argparse
 import sys
+from functools import partial
 
 from diapir.processor import tune_process
 
@@ -95,7 +96,7 @@ def main() -> None:
         times = []
         for _ in range(arguments.pairs + 3):
             other = worker.ask({"kind": kind})["s"]
-            times.append((seconds(lambda case=case: ours(*case)), seconds(lambda case=case: theirs(*case)), other))
+            times.append((seconds(partial(ours, *case)), seconds(partial(theirs, *case)), other))
         mine, same, plain = zip(*times[3:], strict=True)
         rows.append(
             (

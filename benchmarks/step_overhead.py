@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from diapir.processor import tune_process
@@ -126,7 +127,7 @@ def measure_steps(gate: str, loss: str, *, steps: int) -> tuple[str, ...]:
         order = torch.randperm(TILES, generator=bench.rng)[:BATCH]
         times.append(
             (
-                seconds(lambda order=order: bench.whole(order)),
+                seconds(partial(bench.whole, order)),
                 seconds(lambda: bench.alone(inputs, lambda logits: bench.same_loss(logits, truth))),
                 seconds(lambda: bench.alone(inputs, torch.mean)),
             )

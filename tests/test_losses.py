@@ -21,6 +21,7 @@ EVERY_LOSS: dict[str, Loss] = {
     "lovasz relu": lambda z, y: lovasz(z, y, hinge="relu"),
     "lovasz elu": lovasz,
     "symmetric": symmetric_lovasz,
+    "mixed": lambda z, y: mixed_loss(z, y, weights={"bce": 0.1, "dice": 0.2, "symmetric_lovasz": 0.7}),
     "symmetric, whole batch": lambda z, y: symmetric_lovasz(z, y, whole_batch=True),
 }
 every_loss = pytest.mark.parametrize("loss", EVERY_LOSS.values(), ids=EVERY_LOSS)
@@ -57,9 +58,8 @@ def with_gradient(loss: Loss, logits: Tensor, truth: Tensor) -> tuple[Tensor, Te
     """Loss (n,), and the gradient of its weighted sum, so that images cannot stand in for each other."""
     logits = logits.detach().clone().requires_grad_()
     values = loss(logits, truth)
-    (values * torch.arange(1, len(values) + 1)).sum().backward()
-    assert logits.grad is not None
-    return values.detach(), logits.grad
+    (gradient,) = torch.autograd.grad((values * torch.arange(1, len(values) + 1)).sum(), logits)
+    return values.detach(), gradient
 
 
 def assert_same(loss: Loss, other: Loss, logits: Tensor, truth: Tensor) -> None:

@@ -36,7 +36,14 @@ from diapir.train.stop import Stopped, stop_requests
 from diapir.train.together import end_helpers, make_fabric
 from diapir.train.tracking import TrackerName, open_trackers, require_trackers
 
-RECIPE, RECORD, FOLDS, SUBMISSION, PICTURE = "recipe.yaml", "record.json", "folds.csv", "submission.csv", "tiles.png"
+RECIPE, RECORD, FOLDS, SUBMISSION, TRUTH, PICTURE = (
+    "recipe.yaml",
+    "record.json",
+    "folds.csv",
+    "submission.csv",
+    "truth.csv",
+    "tiles.png",
+)
 _Number = NDArray[np.float64]
 
 
@@ -78,7 +85,7 @@ def run_recipe(
     with locked_folder(out) if first else nullcontext():
         if first:
             _require_same_run(recipe, out, resume=resume)
-        data = _open_data(recipe, data_path, skip_bad=skip_bad)
+        data, truth = _open_data(recipe, data_path, skip_bad=skip_bad)
         identity = hashlib.sha256(f"{recipe.digest} {data.digest}".encode()).hexdigest()
         if first and (out / RECORD).exists():
             return _finished_record(out, identity)
@@ -90,6 +97,8 @@ def run_recipe(
             require_trackers(tracker_names)
             write_text(out / RECIPE, write_recipe(recipe))
             write_folds(out / FOLDS, data.labelled.ids, numbers, recipe.folds)
+            if truth is not None:
+                write_submission(out / TRUTH, data.unlabelled.ids, truth)
         try:
             fabric.launch()
             names = tracker_names if fabric.is_global_zero else ()
@@ -153,17 +162,19 @@ def _may_leave_unused(recipe: Recipe) -> bool:
     return recipe.net.has_salt_head and any(stage.loss.has_salt == 0 for stage in recipe.stages)
 
 
-def _open_data(recipe: Recipe, data_path: Path | None, *, skip_bad: bool) -> DataSet:
+def _open_data(recipe: Recipe, data_path: Path | None, *, skip_bad: bool) -> tuple[DataSet, NDArray[np.uint8] | None]:
+    """The data set, and the true masks of its unlabelled tiles where it is synthetic."""
+    truth = None
     if data_path is not None:
         data = open_data(data_path, skip_bad=skip_bad)
     elif recipe.data.synthetic is not None:
         section = recipe.data.synthetic
-        data, _ = make_synthetic(labelled=section.labelled, unlabelled=section.unlabelled, seed=section.seed)
+        data, truth = make_synthetic(labelled=section.labelled, unlabelled=section.unlabelled, seed=section.seed)
     else:
         raise InputError.of("--data", f"the recipe {recipe.name} makes no data of its own: name a data set")
     if not len(data.labelled):
         raise InputError.of(str(data_path), "it has no labelled tiles to train on")
-    return data
+    return data, truth
 
 
 def _fit_folds(
@@ -371,5 +382,7 @@ def summary(record: dict[str, Any], out: Path) -> str:
     ]
     if (out / SUBMISSION).exists():
         lines.append(f"submission  {out / SUBMISSION}")
+    if (out / TRUTH).exists():
+        lines.append(f"            to score it: diapir score {out / SUBMISSION} {out / TRUTH}")
     lines.append(f"record      {out / RECORD}")
     return "\n".join(lines)

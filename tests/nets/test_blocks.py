@@ -12,6 +12,9 @@ def test_scse_agrees_with_the_slow_obvious_version() -> None:
     block = ScSE(6, reduction=2)
     maps = torch.randn(2, 6, 3, 4)
     squeeze, excite, spatial = block.channel.squeeze, block.channel.excite, block.spatial
+    assert squeeze.bias is not None
+    assert excite.bias is not None
+    assert spatial.bias is not None
     expected = torch.empty_like(maps)
     for n in range(2):
         means = maps[n].mean((1, 2))

@@ -1,6 +1,5 @@
-import json
-import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -28,9 +27,6 @@ TENSORS = {
     "last": torch.randn(1, 2, 3, 4).to(memory_format=torch.channels_last),
 }
 FACTS = {"score": 0.8125, "spec": {"channels": ["image"], "mean": 0.47}, "note": "µ"}
-
-
-# Files of one's own.
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -88,9 +84,6 @@ def test_files_of_others_are_refused_with_what_they_are(tmp_path: Path) -> None:
         load_tensors(tmp_path)
 
 
-# Encoders.
-
-
 @cache
 def trained(name: str = "resnet34") -> nn.Module:
     """A whole timm model whose every tensor is random, statistics of norms included."""
@@ -138,7 +131,6 @@ def test_names_that_timm_changes_for_feature_maps_are_found(name: str, tmp_path:
     safetensors.torch.save_file(model.state_dict(), tmp_path / "all.safetensors")
     ours = encoder(name=name)
     load_encoder_weights(ours, name, str(tmp_path / "all.safetensors"))
-    # Every tensor came from the file: the sums over equally named and equally many tensors are the same.
     full = {key.replace(".", "_"): value for key, value in model.state_dict().items()}
     for key, value in ours.model.state_dict().items():
         assert torch.equal(value, full[key.replace(".", "_").removeprefix("model_")])
@@ -177,9 +169,6 @@ def test_a_file_of_another_model_is_refused(file: Path, tmp_path: Path) -> None:
         load_encoder_weights(encoder(), "resnet34", str(tmp_path / "cut.safetensors"))
 
 
-# The hub.
-
-
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -194,44 +183,99 @@ def silent_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def refusal(name: str = "resnet34") -> tuple[str, float]:
-    """What is said, and after how many seconds."""
+@pytest.fixture
+def nobody() -> str:
+    """An address at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def refusal(name: str = "resnet34") -> str:
+    """What `pretrained` answers, which must take less than 2 s."""
+    ours = encoder(1, name)
     start = time.monotonic()
-    with pytest.raises(InputError) as caught:
-        fetch_pretrained(name)
-    return str(caught.value), time.monotonic() - start
+    with pytest.raises(InputError, match=r"^net\.encoder\.weights: ") as caught:
+        load_encoder_weights(ours, name, "pretrained")
+    assert time.monotonic() - start < 2
+    return str(caught.value)
 
 
-GO_ON = (
-    r"^net.encoder.weights: the weights of 'resnet34' could not be fetched \(.+\)\. To go on, name a \.safetensors file .*"
-    r"hf download timm/resnet34\.a1_in1k model\.safetensors .*net\.encoder\.weights: none$"
-)
-
-
-def assert_quick_and_clear(name: str = "resnet34") -> str:
-    said, elapsed_s = refusal(name)
-    assert elapsed_s < 2
-    for words in ("net.encoder.weights: the weights of", "hf download timm/", "net.encoder.weights: none"):
-        assert words in said
-    return said
+def assert_says_how_to_go_on(said: str) -> None:
+    assert "the weights of 'resnet34' could not be fetched (" in said
+    assert "hf download timm/resnet34.a1_in1k model.safetensors " in said
+    assert said.endswith("or set net.encoder.weights: none")
 
 
 def test_with_the_hub_switched_off_the_answer_is_quick(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
-    assert "offline mode" in assert_quick_and_clear()
+    said = refusal()
+    assert_says_how_to_go_on(said)
+    assert "offline mode is enabled" in said
 
 
 def test_where_nobody_listens_the_answer_is_quick(
-    empty_cache: Path, silent_server: str, monkeypatch: pytest.MonkeyPatch
+    empty_cache: Path, nobody: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    monkeypatch.setattr(hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-    assert_quick_and_clear()
+    monkeypatch.setattr(hub, "hf_hub_url", lambda repository, name: f"{nobody}/{repository}/{name}")
+    assert_says_how_to_go_on(refusal())
 
 
 def test_where_the_server_is_silent_the_answer_is_quick(
     empty_cache: Path, silent_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub.constants, "ENDPOINT", silent_server)
-    assert f"no answer from {silent_server}" in assert_quick_and_clear()
+    monkeypatch.setattr(hub, "hf_hub_url", lambda repository, name: f"{silent_server}/{repository}/{name}")
+    said = refusal()
+    assert_says_how_to_go_on(said)
+    assert f"no answer from {silent_server}" in said
+
+
+def test_where_the_name_of_the_hub_cannot_be_looked_up_the_answer_is_quick(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda url, timeout: over.wait(10))
+    assert_says_how_to_go_on(refusal())
+    over.set()
+
+
+def test_the_hubs_own_setting_sets_the_patience(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda url, timeout: over.wait(10))
+    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "set")
+    monkeypatch.setattr(hub.constants, "HF_HUB_ETAG_TIMEOUT", 0.125)
+    assert "within 0.125 s)" in refusal()
+    over.set()
+
+
+def test_a_download_that_breaks_off_says_how_to_go_on(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks_off(*arguments: str) -> str:
+        raise RuntimeError("connection lost\nsomewhere")
+
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda url, timeout: None)
+    monkeypatch.setattr(hub, "hf_hub_download", breaks_off)
+    said = refusal()
+    assert_says_how_to_go_on(said)
+    assert "(connection lost)" in said
+
+
+# The first is published as a pickle, by its address; the second not at all.
+@pytest.mark.parametrize("name", ["legacy_senet154", "botnet50ts_256"])
+def test_weights_that_are_no_safetensors_are_not_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda url, timeout: pytest.fail("the hub was asked"))
+    with pytest.raises(InputError, match=rf"timm publishes no safetensors for '{name}'.*net\.encoder\.weights: none"):
+        fetch_pretrained(name)
+
+
+def test_what_the_hubs_cache_holds_is_used_without_asking(
+    empty_cache: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda url, timeout: pytest.fail("the hub was asked"))
+    model = empty_cache / "models--timm--resnet34.a1_in1k"
+    (model / "snapshots" / "c0ffee").mkdir(parents=True)
+    (model / "snapshots" / "c0ffee" / "model.safetensors").symlink_to(file)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text("c0ffee")
+    ours, local = encoder(1), encoder(1)
+    load_encoder_weights(ours, "resnet34", "pretrained")
+    load_encoder_weights(local, "resnet34", str(file))
+    assert all(torch.equal(one, two) for one, two in zip(ours.parameters(), local.parameters(), strict=True))

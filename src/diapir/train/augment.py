@@ -140,7 +140,7 @@ def _move(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         grid = _grid(draws, rows, shape=both.shape[-2:]).to(images.device)
         rows = rows.to(images.device)
         moved = F.grid_sample(both[rows], grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-        turned[rows] = moved
+        turned[rows] = moved.clamp(0, 1)  # four weights that sum to 1 by a hair too much give more than white
     return turned[:, 0], (turned[:, 1] > 0.5).float()
 
 

@@ -68,7 +68,7 @@ def _running_away(stage: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _stuck(stage: Sequence[Mapping[str, Any]]) -> str | None:
-    losses = [epoch["loss"] for epoch in stage if epoch["bce_only"]]
+    losses = [epoch["loss"] for epoch in stage if epoch["bce_only"]][-_STUCK_EPOCHS:]
     if len(losses) < _STUCK_EPOCHS or max(abs(loss - math.log(2)) for loss in losses) > _STUCK_WITHIN:
         return None
     return (

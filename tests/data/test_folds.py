@@ -1,0 +1,207 @@
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from diapir.data.folds import (
+    Numbers,
+    coverage_folds,
+    depth_folds,
+    group_folds,
+    make_folds,
+    random_folds,
+    write_folds,
+)
+from diapir.data.tiles import TileSet, coverage_classes
+from diapir.faults import InputError
+from diapir.recipe import Folds
+from fake_masks import blob_masks
+
+SCHEMES = ("depth", "coverage", "random", "groups")
+
+
+def some_tiles(count: int = 53, *, seed: int = 0) -> TileSet:
+    """Tiles with depths of which many are equal and some unknown, in no order."""
+    rng = np.random.default_rng(seed)
+    depths_m = rng.integers(50, 70, count).astype(np.float32)
+    depths_m[rng.permutation(count)[: count // 10]] = np.nan
+    masks = blob_masks(count, seed=seed, side=20)[rng.permutation(count)]
+    ids = tuple(f"{number:010x}" for number in rng.permutation(16**4)[:count])
+    return TileSet(ids, np.zeros_like(masks), masks, depths_m)
+
+
+def write_groups(path: Path, groups: dict[str, str]) -> Path:
+    path.write_text("".join(f"{one},{other}\n" for one, other in {"id": "group", **groups}.items()))
+    return path
+
+
+def section(scheme: str, tiles: TileSet, folder: Path, *, count: int = 5, seed: int = 3) -> Folds:
+    """The recipe's section for a scheme; groups are told by an id's last digit."""
+    groups = write_groups(folder / "groups.csv", {tile: f"g{tile[-1]}" for tile in tiles.ids})
+    return Folds.model_validate(
+        {"scheme": scheme, "count": count, "seed": seed, "groups": groups if scheme == "groups" else None}
+    )
+
+
+def sizes(folds: Numbers, count: int) -> NDArray[np.int64]:
+    return np.bincount(folds, minlength=count)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("count", [2, 5, 7])
+def test_every_tile_has_one_fold_and_every_fold_tiles(scheme: str, count: int, tmp_path: Path) -> None:
+    tiles = some_tiles()
+    folds = make_folds(tiles, section(scheme, tiles, tmp_path, count=count))
+    assert folds.shape == (len(tiles),)
+    assert set(folds.tolist()) == set(range(count))
+    if scheme != "groups":
+        assert np.ptp(sizes(folds, count)) <= 1
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_order_of_the_tiles_does_not_matter(scheme: str, tmp_path: Path) -> None:
+    tiles = some_tiles()
+    settings = section(scheme, tiles, tmp_path)
+    folds = make_folds(tiles, settings)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(tiles))
+        assert np.array_equal(make_folds(tiles.take(order), settings), folds[order])
+
+
+def test_depth_deals_out_by_rank() -> None:
+    tiles = some_tiles()
+    depths = {tile: (np.inf if np.isnan(z) else z, tile) for tile, z in zip(tiles.ids, tiles.depths_m, strict=True)}
+    ranked = sorted(tiles.ids, key=lambda tile: depths[tile])
+    folds = depth_folds(tiles.ids, tiles.depths_m, count=5)
+    assert folds.tolist() == [ranked.index(tile) % 5 for tile in tiles.ids]
+
+
+@pytest.mark.parametrize("count", [2, 5, 8])
+def test_coverage_divides_every_class_evenly(count: int) -> None:
+    tiles = some_tiles(200)
+    assert tiles.masks is not None
+    folds = coverage_folds(tiles.ids, tiles.masks, count=count, seed=0)
+    classes = coverage_classes(tiles.masks)
+    assert len(set(classes.tolist())) > 8
+    for one in set(classes.tolist()):
+        assert np.ptp(sizes(folds[classes == one], count)) <= 1
+
+
+@given(st.integers(0, 101))
+def test_coverage_classes_are_tenths_rounded_up(salt: int) -> None:
+    mask = (np.arange(101) < salt).astype(np.uint8).reshape(1, 1, 101)
+    expected = next(tenth for tenth in range(11) if 10 * salt <= tenth * 101)
+    assert coverage_classes(mask).tolist() == [expected]
+
+
+def test_seeds_give_other_folds_where_chance_plays_a_part() -> None:
+    tiles = some_tiles()
+    assert tiles.masks is not None
+    assert not np.array_equal(random_folds(tiles.ids, count=5, seed=0), random_folds(tiles.ids, count=5, seed=1))
+    one, other = (coverage_folds(tiles.ids, tiles.masks, count=5, seed=seed) for seed in (0, 1))
+    assert not np.array_equal(one, other)
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=60), st.integers(2, 5))
+def test_groups_stay_whole_and_no_fold_is_empty_or_needlessly_large(groups: list[str], count: int) -> None:
+    number = len(set(groups))
+    if number < count:
+        with pytest.raises(InputError, match=rf"folds\.groups: expected at least {count} groups, .* found {number}"):
+            group_folds(groups, count=count)
+        return
+    folds = group_folds(groups, count=count)
+    assert len(set(zip(groups, folds.tolist(), strict=True))) == number
+    held = sizes(folds, count)
+    assert held.min() > 0
+    # A group goes to the smallest fold, so no fold is ahead of another by more than the last group it was given.
+    for fold in range(count):
+        last = min(Counter(group for group, one in zip(groups, folds.tolist(), strict=True) if one == fold).values())
+        assert held[fold] - last <= held.min()
+
+
+def test_the_file_names_scheme_count_and_seed_and_every_tile(tmp_path: Path) -> None:
+    tiles = some_tiles()
+    folds = random_folds(tiles.ids, count=4, seed=9)
+    write_folds(tmp_path / "folds.csv", tiles.ids, folds, Folds(scheme="random", count=4, seed=9))
+    first, *rest = (tmp_path / "folds.csv").read_text().splitlines()
+    assert first == "# scheme=random count=4 seed=9"
+    assert [(row["id"], int(row["fold"])) for row in csv.DictReader(rest)] == list(
+        zip(tiles.ids, folds.tolist(), strict=True)
+    )
+
+
+def test_folds_without_salt_are_told_all_at_once() -> None:
+    masks = np.zeros((9, 2, 2), np.uint8)
+    masks[1] = 1  # depths 0, 1, 2 ... go to folds 0, 1, 2, 0 ...
+    tiles = TileSet(tuple("abcdefghi"), masks, masks, np.arange(9, dtype=np.float32))
+    with pytest.raises(InputError) as caught:
+        make_folds(tiles, Folds(count=3))
+    assert [fault.where for fault in caught.value.faults] == ["fold 0", "fold 2"]
+    assert "none of its tiles has salt" in caught.value.faults[0].what
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_too_few_tiles_are_told(count: int) -> None:
+    tiles = some_tiles().take(np.arange(count))
+    with pytest.raises(InputError, match=rf"folds\.count: expected at least 5 labelled tiles, .* found {count}"):
+        make_folds(tiles, Folds(count=5))
+
+
+def group_faults(text: str | bytes, tiles: TileSet, folder: Path) -> Sequence[str]:
+    path = folder / "groups.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as caught:
+        make_folds(tiles, Folds(scheme="groups", count=2, groups=path))
+    return [str(fault).removeprefix(str(path)) for fault in caught.value.faults]
+
+
+def few_tiles() -> TileSet:
+    masks = np.ones((3, 2, 2), np.uint8)
+    return TileSet(("a", "b", "c"), masks, masks, np.zeros(3, np.float32))
+
+
+def test_every_fault_of_a_group_file_is_told_with_its_line(tmp_path: Path) -> None:
+    text = 'id,group\na,1\n\nb\nb,2,3\na,4\nx,\n,5\n"b\n'
+    assert group_faults(text, few_tiles(), tmp_path) == [
+        ":4: expected an id and a group, found b",
+        ":5: expected an id and a group, found b,2,3",
+        ":6: the id a is given twice",
+        ":7: expected an id and a group, found x,",
+        ":8: expected an id and a group, found ,5",
+        ":9: expected an id and a group, found b",
+        ": 2 labelled tiles have no group, e.g. b, c",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", ":1: expected the header id,group, found none"),
+        ("a,1\nb,2\nc,3\n", ":1: expected the header id,group, found a,1"),
+        ("id;group\na;1\n", ":1: expected the header id,group, found id;group"),
+        (b"id,group\n\xff\xfe,1\n", ": cannot be read as CSV: "),
+    ],
+)
+def test_what_is_no_group_file_is_refused(text: str | bytes, says: str, tmp_path: Path) -> None:
+    (fault,) = group_faults(text, few_tiles(), tmp_path)
+    assert fault.startswith(says)
+
+
+def test_a_group_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.csv: cannot be read as CSV"):
+        make_folds(few_tiles(), Folds(scheme="groups", count=2, groups=tmp_path / "absent.csv"))
+
+
+def test_a_group_file_may_come_from_a_spreadsheet_and_hold_more_tiles(tmp_path: Path) -> None:
+    path = tmp_path / "groups.csv"
+    path.write_bytes(
+        '\ufeffid,group\r\n"c","north, upper"\r\nb,south\r\nunlabelled,9\r\na,"north, upper"\r\n\r\n'.encode()
+    )
+    folds = make_folds(few_tiles(), Folds(scheme="groups", count=2, groups=path))
+    assert folds[0] == folds[2] != folds[1]

@@ -1,0 +1,443 @@
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diapir.faults import InputError
+from diapir.recipe import Framing, Recipe, ResidualEncoder, TimmEncoder
+from diapir.recipe_file import check_recipe, read_recipe, write_recipe
+from fake_training import TINY, tiny_recipe
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+LEAST = "name: a\nstages: [{name: s, epochs: 1}]\n"
+
+
+def read(folder: Path, text: str, *changes: str) -> Recipe:
+    path = folder / "r.yaml"
+    path.write_text(text)
+    return read_recipe(path, changes=changes)
+
+
+def faults(folder: Path, text: str, *changes: str) -> list[str]:
+    with pytest.raises(InputError) as error:
+        read(folder, text, *changes)
+    return [str(fault).removeprefix(f"{folder / 'r.yaml'}").removeprefix(": ") for fault in error.value.faults]
+
+
+def places(raw: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every mapping in plain values."""
+    if isinstance(raw, dict):
+        yield before
+    for key, value in raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ():
+        yield from places(value, (*before, key))
+
+
+def at(raw: Any, place: Sequence[Any]) -> Any:
+    for part in place:
+        raw = raw[part]
+    return raw
+
+
+WHOLE: dict[str, Any] = yaml.safe_load(write_recipe(tiny_recipe({"data.synthetic": {}, "stages.0.augment": {}})))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_the_recipes_of_the_project_are_valid(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.about
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_a_written_recipe_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(path)
+    assert read(tmp_path, write_recipe(recipe)) == recipe
+
+
+def test_a_recipe_with_every_section_comes_back(tmp_path: Path) -> None:
+    recipe = check_recipe(WHOLE, source="")
+    assert read(tmp_path, write_recipe(recipe)) == recipe
+    assert read(tmp_path, write_recipe(recipe)).digest == recipe.digest
+
+
+# Unknown keys, wrong types.
+
+
+@pytest.mark.parametrize("place", list(places(WHOLE)), ids=lambda place: ".".join(map(str, place)) or "top")
+def test_an_unknown_key_is_named_at_every_depth(place: tuple[Any, ...]) -> None:
+    raw = copy.deepcopy(WHOLE)
+    at(raw, place)["zyzzyva"] = [1, 2]
+    with pytest.raises(InputError) as error:
+        check_recipe(raw, source="r")
+    (fault,) = error.value.faults
+    assert fault.where == "r: " + ".".join(map(str, (*place, "zyzzyva")))
+    assert fault.what.startswith("unknown key (value [1, 2]); known here: ")
+    known = fault.what.partition("known here: ")[2].split(", ")
+    assert set(at(WHOLE, place)) <= set(known)
+
+
+@pytest.mark.parametrize("place", list(places(WHOLE)), ids=lambda place: ".".join(map(str, place)) or "top")
+def test_a_misspelt_key_is_told_the_nearest(place: tuple[Any, ...]) -> None:
+    raw = copy.deepcopy(WHOLE)
+    section = at(raw, place)
+    for key in [key for key in section if key != "kind"]:
+        misspelt = dict(section) | {f"{key}s": section[key]}
+        del misspelt[key]
+        changed = copy.deepcopy(WHOLE)
+        if place:
+            at(changed, place[:-1])[place[-1]] = misspelt
+        with pytest.raises(InputError) as error:
+            check_recipe(changed if place else misspelt, source="r")
+        assert f"did you mean '{key}'?" in str(error.value)
+        missing = [fault for fault in error.value.faults if "missing" in fault.what]
+        assert len(error.value.faults) == 1 + len(missing), "a misspelt key is one fault, and missing if it is needed"
+
+
+@given(data=st.data())
+def test_a_wrong_type_is_told_with_path_and_value(data: st.DataObject) -> None:
+    raw = copy.deepcopy(WHOLE)
+    place = data.draw(st.sampled_from([place for place in places(WHOLE) if place]))
+    wrong = data.draw(st.sampled_from([3, "some text", True]))
+    at(raw, place[:-1])[place[-1]] = wrong
+    with pytest.raises(InputError) as error:
+        check_recipe(raw, source="r")
+    (fault,) = error.value.faults
+    assert fault.where == "r: " + ".".join(map(str, place))
+    assert fault.what == f"expected a mapping of settings, found {wrong!r}"
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("seed: true", "seed: input should be a valid integer, found True"),
+        ("seed: off", "seed: input should be a valid integer, found False"),
+        ("seed: 1.5", "seed: input should be a valid integer, found 1.5"),
+        ("seed: '3'", "seed: input should be a valid integer, found '3'"),
+        ("seed: null", "seed: input should be a valid integer, found None"),
+        ("seed: -1", "seed: input should be greater than or equal to 0, found -1"),
+        ("about: 3", "about: input should be a valid string, found 3"),
+        ("average: {decay: .nan}", "average.decay: input should be a finite number, found nan"),
+        ("average: {decay: -.inf}", "average.decay: input should be a finite number, found -inf"),
+        ("average: {decay: 1.0}", "average.decay: input should be less than 1, found 1.0"),
+        ("average: {decay: no}", "average.decay: input should be a valid number, found False"),
+        ("input: {channels: image}", "input.channels: expected a list, found 'image'"),
+        ("input: {channels: []}", "input.channels: list should have at least 1 item after validation, not 0, found []"),
+        (
+            "predict: {threshold: 3}",
+            "predict.threshold: input should be 'tuned' or input should be less than 1, found 3",
+        ),
+        ("net: {encoder: resnet34}", "net.encoder: expected a mapping of settings, found 'resnet34'"),
+        (
+            "net: {encoder: {name: resnet34}}",
+            "net.encoder: expected the key 'kind' with one of 'timm', 'residual', found {'name': 'resnet34'}",
+        ),
+        (
+            "net: {encoder: {kind: resnet}}",
+            "net.encoder: expected the key 'kind' with one of 'timm', 'residual', found {'kind': 'resnet'}",
+        ),
+        ("1: 2", "1: unknown key, found 1"),
+    ],
+)
+def test_a_wrong_value_is_told(tmp_path: Path, line: str, fault: str) -> None:
+    assert faults(tmp_path, f"{LEAST}{line}\n") == [fault]
+
+
+def test_a_choice_names_what_there_is(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, f"{LEAST}input: {{channels: [image, rows]}}")
+    assert fault == (
+        "input.channels.1: input should be 'image', 'row_ramp', 'column_ramp', 'image_times_ramp' or 'depth', found 'rows'"
+    )
+
+
+@pytest.mark.parametrize("kind", ["timm", "residual"])
+def test_the_paths_of_an_encoder_are_those_of_the_file(tmp_path: Path, kind: str) -> None:
+    encoder = f"{{kind: {kind}, stem: upside, residual: 3, timm: 4}}"
+    told = faults(tmp_path, f"{LEAST}net: {{encoder: {encoder}, residual: 5}}")
+    assert [fault.partition(": ")[0] for fault in told] == [
+        "net.encoder.stem", "net.encoder.residual", "net.encoder.timm", "net.residual",
+    ]  # fmt: skip
+
+
+def test_a_huge_value_is_shown_in_part(tmp_path: Path) -> None:
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n"
+    for name, before in zip("bcdefghijk", "abcdefghij", strict=True):
+        bomb += f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    told = faults(tmp_path, bomb)
+    assert len(told) == 2 + 11
+    assert max(map(len, told)) < 400
+
+
+# Impossible combinations.
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("framing: {method: native, size: 64}", "framing: method 'native' takes no size"),
+        ("framing: {method: resize, size: null}", "framing: method 'resize' needs a size"),
+        ("framing: {method: pad, size: 100}", "framing: size 100: padding with border 'reflect' needs 101 to 301"),
+        ("framing: {method: pad, size: 302}", "framing: size 302: padding with border 'reflect' needs 101 to 301"),
+        ("folds: {scheme: groups}", "folds: scheme 'groups' and a file in 'groups' go together: give both or neither"),
+        ("folds: {groups: a.csv}", "folds: scheme 'groups' and a file in 'groups' go together: give both or neither"),
+        ("folds: {count: 3, held_out: [3, 1]}", "folds: held_out [3]: there are folds 0 to 2"),
+        ("folds: {held_out: [1, 1]}", "folds: held_out [1, 1]: a fold is named twice"),
+        ("predict: {views: [flip, flip]}", "predict.views: ['flip', 'flip'] names a view twice"),
+        (
+            "net: {encoder: {kind: residual, widths: [8, 8]}}",
+            "net.encoder: 2 widths and 4 blocks: give one of each per stage",
+        ),
+        (
+            "net: {encoder: {kind: residual}}",
+            "net.decoder.widths: 5 given, and 4 net.encoder.widths with net.encoder.stem 'stride' and "
+            "net.decoder.subpixel false need 4",
+        ),
+        (
+            "net: {encoder: {kind: residual, stem: none}, decoder: {widths: [8, 8, 8], subpixel: true}}",
+            "net.decoder.subpixel: true needs a first map of half size, and net.encoder.stem 'none' keeps it full",
+        ),
+        (
+            "net: {has_salt_head: true}",
+            "net.has_salt_head: true, but 0 is the weight of stages.0.loss.has_salt, so the head would never learn",
+        ),
+    ],
+)
+def test_an_impossible_combination_is_told(tmp_path: Path, line: str, fault: str) -> None:
+    assert faults(tmp_path, f"{LEAST}{line}\n") == [fault]
+
+
+def test_combinations_of_stages_are_told_together(tmp_path: Path) -> None:
+    text = """
+name: a
+stages:
+- {name: s, epochs: 1, keep_state: true, loss: {bce: 0.0}}
+- {name: s, epochs: 1, keep_state: true, loss: {dice: 1.0, has_salt: 0.5}, optimiser: {name: sgd}}
+"""
+    assert faults(tmp_path, text) == [
+        "stages.0.loss: every weight is zero: give at least one of bce, dice, focal, lovasz, symmetric_lovasz",
+        "stages: 's' is what two of them are called",
+        "stages.0.keep_state: true, but the first stage has no state before it",
+        "stages.1.loss.has_salt: 0.5 needs net.has_salt_head: true, found false",
+        "stages.1.keep_state: true, but stages.1.optimiser.name is 'sgd' after 'adamw'",
+    ]
+
+
+def test_faults_of_every_kind_are_told_together(tmp_path: Path) -> None:
+    text = """
+naem: a
+stages:
+- {name: one, epochs: a lot, loss: {has_salt: 1.0, bce: 1.0}}
+- 5
+- {name: two, epochs: 2, keep_state: true, optimiser: {name: sgd, lr: fast}, augment: {flop: 0.5}}
+net: {encoder: {kind: residual, widths: [4, x, 8], blocks: [1, 1, 1]}, decoder: {widths: [4, 4, 4]}}
+folds: {count: 3, held_out: [7]}
+predict: {views: [flip, flip]}
+"""
+    told = faults(tmp_path, text, "stages.9.epochs=3", "average.decay=2", "nonsense")
+    assert sorted(told) == sorted(
+        [
+            "--set stages.9.epochs=3: expected an index from 0 to 2, found '9'",
+            "--set nonsense: expected KEY=VALUE, such as stages.0.epochs=3",
+            "average.decay: input should be less than 1, found 2",
+            "naem: unknown key (value 'a'); did you mean 'name'?",
+            "name: this key is needed, and missing",
+            "stages.0.epochs: input should be a valid integer, found 'a lot'",
+            "stages.0.loss.has_salt: 1.0 needs net.has_salt_head: true, found false",
+            "stages.1: expected a mapping of settings, found 5",
+            "stages.2.optimiser.lr: input should be a valid number, found 'fast'",
+            "stages.2.augment.flop: unknown key (value 0.5); did you mean 'flip'?",
+            "net.encoder.widths.1: input should be a valid integer, found 'x'",
+            "folds: held_out [7]: there are folds 0 to 2",
+            "predict.views: ['flip', 'flip'] names a view twice",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "framing: {method: naitve, size: null}",  # no size is right for native
+        "framing: {methd: native, size: null}",
+        "net: {encoder: {kind: residual, width: [4, 4, 4, 4, 4, 4], blocks: [1, 1, 1, 1, 1, 1]}}",
+        "net: {encoder: {kind: resdual}}",
+        "folds: {count: many, held_out: [7]}",
+        "folds: {counts: 9, held_out: [7]}",
+    ],
+)
+def test_a_combination_with_an_unsound_setting_is_not_told(tmp_path: Path, line: str) -> None:
+    assert len(faults(tmp_path, f"{LEAST}{line}\n")) == 1
+
+
+# The file.
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "expected a mapping of settings, found None"),
+        ("# nothing\n", "expected a mapping of settings, found None"),
+        ("- 1\n- 2", "expected a mapping of settings, found [1, 2]"),
+        ("just text", "expected a mapping of settings, found 'just text'"),
+        ("a: b: c", ":1: not YAML: mapping values are not allowed here"),
+        ("name: a\nnet: {encoder: [", ":2: not YAML: "),
+        ("name: a\nname: b", ":2: not YAML: the key 'name' is given twice"),
+        ("name: a\nnet:\n  decoder:\n    dropout: 0.1\n    dropout: 0.2", ":5: not YAML: the key 'dropout' is given twice"),
+        ("name: !!python/object/apply:os.system [ls]", ":1: not YAML: could not determine a constructor"),
+        ("about: 2020-99-99", "not YAML: month must be in 1..12"),
+        ("a: &a [*a]", "not YAML"),
+        ("[" * 5000, "not YAML: "),
+        ("name: \x07", "not YAML: unacceptable character"),
+    ],
+)  # fmt: skip
+def test_what_is_no_yaml_mapping_is_told_with_its_line(tmp_path: Path, text: str, fault: str) -> None:
+    (told, *_) = faults(tmp_path, text)
+    assert fault in told
+    assert "\n" not in told
+
+
+def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(InputError, match="not YAML"):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_a_byte_order_mark_and_crlf_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_bytes(b"\xef\xbb\xbf" + LEAST.replace("\n", "\r\n").encode())
+    assert read_recipe(tmp_path / "r.yaml").name == "a"
+
+
+@pytest.mark.parametrize(("text", "value"), [("3e-4", 3e-4), ("3.0e-4", 3e-4), ("1E+1", 10.0), ("2", 2.0)])
+def test_a_number_is_read_as_people_write_it(tmp_path: Path, text: str, value: float) -> None:
+    recipe = read(tmp_path, f"name: a\nstages: [{{name: s, epochs: 1, optimiser: {{lr: {text}}}}}]")
+    assert recipe.stages[0].optimiser.lr == value
+
+
+def test_stages_may_share_what_a_merge_key_brings(tmp_path: Path) -> None:
+    text = """
+name: a
+stages:
+- &first {name: one, epochs: 3, optimiser: {lr: 0.5}}
+- {<<: *first, name: two}
+"""
+    one, two = read(tmp_path, text).stages
+    assert (two.name, two.epochs, two.optimiser) == ("two", one.epochs, one.optimiser)
+    changed = read(tmp_path, text, "stages.1.optimiser.lr=0.25").stages
+    assert [stage.optimiser.lr for stage in changed] == [0.5, 0.25], "an alias is not changed with its copy"
+
+
+# Changes on the command line.
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("seed=7", lambda recipe: recipe.seed == 7),
+        ("about=a = b", lambda recipe: recipe.about == "a = b"),
+        ("stages.0.epochs=9", lambda recipe: recipe.stages[0].epochs == 9),
+        ("stages.0.optimiser.lr=3e-4", lambda recipe: recipe.stages[0].optimiser.lr == 3e-4),
+        ("net.decoder.dropout=0.5", lambda recipe: recipe.net.decoder.dropout == 0.5),
+        ("folds.held_out=[1, 2]", lambda recipe: recipe.folds.held_out == (1, 2)),
+        ("framing={method: native, size: null}", lambda recipe: recipe.framing == Framing(method="native", size=None)),
+        ("stages.0.framing.size=256", lambda recipe: recipe.stages[0].framing == Framing(size=256)),
+        ("data.synthetic.labelled=5", lambda recipe: recipe.data.synthetic.labelled == 5),
+    ],
+)
+def test_a_change_is_made_where_it_says(tmp_path: Path, change: str, found: Any) -> None:
+    text = f"{LEAST[:-3]}, framing: null}}]\ndata: {{synthetic: null}}\n"
+    assert found(read(tmp_path, text, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("x", "expected KEY=VALUE, such as stages.0.epochs=3"),
+        ("=3", "expected KEY=VALUE, such as stages.0.epochs=3"),
+        ("stages.1.epochs=3", "expected an index from 0 to 0, found '1'"),
+        ("stages.-1.epochs=3", "expected an index from 0 to 0, found '-1'"),
+        ("stages.one=3", "expected an index from 0 to 0, found 'one'"),
+        ("name.first=3", "nothing lies below 'a', so it has no 'first'"),
+        ("seed={", "the value '{' is not YAML"),
+        ("seed=2020-99-99", "the value '2020-99-99' is not YAML"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_told(tmp_path: Path, change: str, fault: str) -> None:
+    assert faults(tmp_path, LEAST, change) == [f"--set {change}: {fault}"]
+
+
+def test_an_unknown_key_in_a_change_is_told_like_one_in_the_file(tmp_path: Path) -> None:
+    assert faults(tmp_path, LEAST, "net.decoder.dropuot=0.5") == [
+        "net.decoder.dropuot: unknown key (value 0.5); did you mean 'dropout'?"
+    ]
+
+
+# The digest.
+
+
+def test_the_digest_leaves_name_and_about_out() -> None:
+    assert tiny_recipe({"name": "other", "about": "words"}).digest == tiny_recipe().digest
+
+
+def leaves(raw: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in raw.items() if isinstance(raw, dict) else enumerate(raw):
+        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value)):
+            yield from leaves(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+def changed(value: Any) -> list[Any]:
+    """Values of the same kind, of which at least one is allowed for some setting."""
+    match value:
+        case bool():
+            return [not value]
+        case int():
+            return [value + 1, max(value - 1, 1)]
+        case float():
+            return [value * 0.5 + 0.01, value + 1.0]
+        case list():
+            return [value[:-1], [*value, 1], value[::-1], ["image"], ["plain"]]
+        case None:
+            return [128, "groups.csv"]
+    return ["other", *SPELLINGS]
+
+
+SPELLINGS = ["float32", "auto", "bfloat16", "sgd", "adam", "adamw", "cosine", "constant", "pad", "native", "reflect", "edge", "relu", "elu", "none", "scse", "stride", "last", "best", "random", "depth", "unit", "imagenet", "standard", "residual"]
+# These go with others: a change of one alone is refused.
+TIED = {"folds.groups", "net.encoder.kind", "net.encoder.widths", "net.encoder.blocks", "net.decoder.widths"}
+
+
+@pytest.mark.parametrize(
+    "place", [place for place, _ in leaves(WHOLE) if place not in {"name", "about", *TIED} and "framing" not in place]
+)
+def test_the_digest_changes_with_every_setting(place: str) -> None:
+    digest = check_recipe(WHOLE, source="").digest
+    others = set()
+    for value in changed(at(WHOLE, [int(part) if part.isdecimal() else part for part in place.split(".")])):
+        raw = copy.deepcopy(WHOLE)
+        *parents, last = place.split(".")
+        at(raw, [int(part) if part.isdecimal() else part for part in parents])[last] = value
+        try:
+            others.add(check_recipe(raw, source="").digest)
+        except InputError:
+            continue
+    assert others - {digest}, "none of the changes was allowed"
+
+
+def test_defaults_spelled_out_are_the_same_recipe(tmp_path: Path) -> None:
+    least = read(tmp_path, LEAST)
+    spelled = read(tmp_path, write_recipe(least))
+    assert spelled.digest == least.digest
+    assert isinstance(spelled.net.encoder, TimmEncoder)
+
+
+def test_a_recipe_does_not_change() -> None:
+    recipe = tiny_recipe()
+    assert isinstance(recipe.net.encoder, ResidualEncoder)
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.net.encoder.stem = "none"
+    assert recipe == tiny_recipe()
+    assert TINY["net"]["encoder"]["kind"] == "residual"
