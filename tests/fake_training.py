@@ -58,11 +58,11 @@ def tiny_recipe(changes: Mapping[str, Any] | None = None) -> Recipe:
     """The tiny recipe, with changes such as {"stages.0.optimiser.lr": 1.0}."""
     raw = copy.deepcopy(TINY)
     for place, value in (changes or {}).items():
-        *parents, last = (int(part) if part.isdecimal() else part for part in place.split("."))
+        parts: list[Any] = [int(part) if part.isdecimal() else part for part in place.split(".")]
         node: Any = raw
-        for part in parents:
+        for part in parts[:-1]:
             node = node[part] if isinstance(node, list) else node.setdefault(part, {})
-        node[last] = value
+        node[parts[-1]] = copy.deepcopy(value)
     return check_recipe(raw, source="tiny")
 
 
@@ -113,3 +113,16 @@ def fit_tiny(
         stop_asked=stop_asked,
         on_step=on_step,
     )
+
+
+RUN: dict[str, Any] = {
+    "data": {"synthetic": {"labelled": 20, "unlabelled": 5, "seed": 1}},
+    "folds": {"count": 2, "held_out": [0]},
+    "stages.0.framing.size": 32,
+}
+"""What the tiny recipe needs to be run from data to submission."""
+
+
+def tiny_run_recipe(changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The tiny recipe on 20 synthetic tiles of 101 x 101 pixels in two folds, of which one is held out."""
+    return tiny_recipe(RUN | dict(changes or {}))

@@ -247,8 +247,9 @@ def _finish(
         "epochs": recipe.num_epochs,
         "precision": fabric._precision.precision,
         "device": str(fabric.device),
-        "data": {"digest": data.digest, "labelled": len(data.labelled), "unlabelled": len(data.unlabelled)}
-        | data.record,
+        # What the source counted before skipping and choosing gives way to what was used.
+        "data": data.record
+        | {"digest": data.digest, "labelled": len(data.labelled), "unlabelled": len(data.unlabelled)},
         "provenance": provenance(),
     }
     write_json(out / RECORD, record)

@@ -376,7 +376,8 @@ def _combination_faults(recipe: Recipe) -> Iterator[str]:
             yield "stages.0.keep_state: true, but the first stage has no state before it"
         before, own = recipe.stages[index - 1].optimiser.name, stage.optimiser.name
         if stage.keep_state and index > 0 and own != before:
-            yield f"stages.{index}.keep_state: true, but stages.{index}.optimiser.name is '{own}' after '{before}'"
+            clash = f"stages.{index}.optimiser.name '{own}' follows stages.{index - 1}.optimiser.name '{before}'"
+            yield f"stages.{index}.keep_state: true, but {clash}"
     if recipe.net.has_salt_head and all(stage.loss.has_salt == 0 for stage in recipe.stages):
         weights = ", ".join(f"stages.{index}.loss.has_salt" for index in range(len(recipe.stages)))
         yield f"net.has_salt_head: true, but 0 is the weight of {weights}, so the head would never learn"

@@ -123,16 +123,23 @@ def _is_only_emptied(finding: _Finding, findings: Sequence[_Finding]) -> bool:
 
 
 def _path_in(raw: Any, place: Sequence[int | str], *, missing: bool) -> _Path:
-    """The part of pydantic's path that the file has, without the types that it names in between."""
-    node, path = raw, list[int | str]()
-    for index, part in enumerate(place):
-        if isinstance(node, dict) and (part in node or (missing and index == len(place) - 1)):
-            node = node.get(part)
-            path.append(part)
-        elif isinstance(node, list) and isinstance(part, int):
-            node = node[part]
-            path.append(part)
-    return tuple(path)
+    """The part of pydantic's path that the file has, without the types that it names in between and at the end."""
+    for end in range(len(place), 0, -1):
+        path = _resolved(raw, place[:end], missing=missing and end == len(place))
+        if path is not None:
+            return path
+    return ()
+
+
+def _resolved(node: Any, place: Sequence[int | str], *, missing: bool) -> _Path | None:
+    """The path whose last part is the last of `place`, or None if a value has none."""
+    first, rest = place[0], place[1:]
+    is_there = first in node if isinstance(node, dict) else isinstance(node, list) and isinstance(first, int)
+    if not rest:
+        return (first,) if is_there or (missing and isinstance(node, dict)) else None
+    below = _resolved(node[first], rest, missing=missing) if is_there else None
+    # Else it is the name of a type, unless there is a key of that name too.
+    return (first, *below) if below is not None else _resolved(node, rest, missing=missing)
 
 
 def _sentence(item: ErrorDetails) -> str:
@@ -296,7 +303,7 @@ def _mapping_without_doubles(loader: _StrictLoader, node: yaml.MappingNode) -> d
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_doubles)
-# YAML 1.1 takes 3e-4 for text, for it has no dot; everyone else takes it for a number.
+# YAML 1.1 takes 3e-4 and 1.5e3 for text, for want of a dot and of a sign; everyone else takes them for numbers.
 _StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )

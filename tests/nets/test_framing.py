@@ -106,11 +106,12 @@ def test_resizing_moves_nothing_sideways(size: int) -> None:
         torch.testing.assert_close(mirrored, released.flip(axis))
 
 
-@pytest.mark.parametrize("shape", [(100, 100), (100, 40)])
-def test_shrinking_averages_thin_layers_and_does_not_drop_them(shape: tuple[int, int]) -> None:
-    layers = (torch.arange(shape[0]) % 2)[:, None].expand(shape).float()[None, None]
-    assert (Frame("resize", 50).enclose(layers)[..., 2:-2, :] - 0.5).abs().max() < 0.02
-    assert (Frame("resize", 200).release(layers, height=50, width=20)[..., 2:-2, :] - 0.5).abs().max() < 0.02
+@pytest.mark.parametrize("width", [99, 20])
+def test_shrinking_averages_thin_layers_and_does_not_drop_them(width: int) -> None:
+    layers = (torch.arange(99) % 2)[:, None].expand(99, width).float()[None, None]
+    # At a third of the height plain interpolation would take every third row as it is: 0 or 1.
+    assert (Frame("resize", 33).enclose(layers) - 0.5).abs().max() < 0.1
+    assert (Frame("resize", 99).release(layers, height=33, width=33) - 0.5).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("border", typing.get_args(Border))

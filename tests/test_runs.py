@@ -1,0 +1,196 @@
+import errno
+import hashlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diapir import __version__
+from diapir.faults import InputError
+from diapir.runs import (
+    atomic_folder,
+    atomic_path,
+    locked_folder,
+    provenance,
+    read_json,
+    sha256_of_file,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+# Each is run by a fresh Python, with a folder as its argument.
+DIES_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from diapir.runs import atomic_path
+with atomic_path(Path(sys.argv[1]) / "file") as path:
+    path.write_text("half of the new")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+HOLDS_THE_FOLDER = """
+import sys, time
+from pathlib import Path
+from diapir.runs import locked_folder
+with locked_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+HAS_NO_ROOM = """
+import resource, sys
+from pathlib import Path
+from diapir.runs import write_bytes
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_bytes(Path(sys.argv[1]) / "file", bytes(5000))
+except OSError as error:
+    print(error.errno)
+"""
+
+
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    write_text(tmp_path / "deep" / "text", "Größe\n")
+    write_json(tmp_path / "json", {"score": 0.1, "name": "Größe", "none": None})
+    assert (tmp_path / "deep" / "text").read_text(encoding="utf-8") == "Größe\n"
+    assert read_json(tmp_path / "json") == {"score": 0.1, "name": "Größe", "none": None}
+    assert names(tmp_path) == ["deep", "json"]
+
+
+def test_a_new_file_has_the_rights_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    write_text(tmp_path / "atomic", "")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "atomic")]
+    assert modes[0] == modes[1]
+
+
+def test_an_error_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "old")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "file") as path:  # noqa: PT012
+        path.write_text("half of the new")
+        raise RuntimeError
+    assert (tmp_path / "file").read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_kill_leaves_the_old_file_and_the_next_holder_clears_up(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "old")
+    assert python(DIES_WHILE_WRITING, tmp_path).returncode == -signal.SIGKILL
+    assert (tmp_path / "file").read_text() == "old"
+    assert len(names(tmp_path)) == 2
+    with locked_folder(tmp_path):
+        assert names(tmp_path) == [".lock", "file"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "old")
+    assert python(HAS_NO_ROOM, tmp_path).stdout == f"{errno.EFBIG}\n"
+    assert (tmp_path / "file").read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_the_name_comes_after_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def note_sync(handle: int) -> None:
+        steps.append("sync")
+        sync(handle)
+
+    def note_rename(self: Path, target: Path) -> Path:
+        steps.append("name")
+        return rename(self, target)
+
+    monkeypatch.setattr("os.fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_rename)
+    write_bytes(tmp_path / "file", b"new")
+    assert steps == ["sync", "name", "sync"]
+
+
+def test_a_folder_comes_whole(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "data") as folder:
+        (folder / "file").write_text("new")
+        assert not (tmp_path / "data").exists()
+    assert names(tmp_path / "data") == ["file"]
+    assert names(tmp_path) == ["data"]
+
+
+def test_a_folder_that_fails_does_not_come(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "data") as folder:  # noqa: PT012
+        (folder / "file").write_text("half")
+        raise RuntimeError
+    assert names(tmp_path) == []
+
+
+def test_an_empty_folder_may_be_taken(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with atomic_folder(tmp_path / "data") as folder:
+        (folder / "file").write_text("new")
+    assert names(tmp_path / "data") == ["file"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder with files"])
+def test_nothing_that_is_there_is_written_over(tmp_path: Path, kind: str) -> None:
+    if kind == "file":
+        (tmp_path / "data").write_text("mine")
+    else:
+        write_text(tmp_path / "data" / "mine", "mine")
+    with pytest.raises(InputError, match="expected a new or empty folder"), atomic_folder(tmp_path / "data"):
+        pass
+    assert names(tmp_path) == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"), [(None, "expected this file, found none"), ("{", "JSON"), ("\xff", "JSON")]
+)
+def test_json_that_cannot_be_read_is_named(tmp_path: Path, content: str | None, fault: str) -> None:
+    if content is not None:
+        (tmp_path / "file").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=fault) as error:
+        read_json(tmp_path / "file")
+    assert error.value.faults[0].where == str(tmp_path / "file")
+
+
+def test_a_folder_is_held_by_one_process_until_it_dies(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THE_FOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=f"another run \\(process {holder.pid}\\)"), locked_folder(tmp_path):
+            pass
+        holder.kill()
+        holder.wait()
+        with locked_folder(tmp_path):
+            assert (tmp_path / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_folder_may_be_held_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with locked_folder(tmp_path / "run"):
+            assert (tmp_path / "run").is_dir()
+
+
+def test_a_hash_is_that_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"salt" * 100_000)
+    assert sha256_of_file(tmp_path / "file") == hashlib.sha256(b"salt" * 100_000).hexdigest()
+
+
+def test_provenance_is_plain_and_names_what_was_used(tmp_path: Path) -> None:
+    write_json(tmp_path / "file", provenance())
+    found = read_json(tmp_path / "file")
+    assert found["diapir"] == __version__
+    assert found["libraries"].keys() == {"torch", "numpy", "timm", "lightning-fabric"}
+    assert all(found["libraries"].values())
+    assert found["cores"] >= 1
