@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -91,9 +91,9 @@ def tiny_fold(recipe: Recipe, *, train: TileTensors | None = None, held_out: Til
     )
 
 
-def one_device() -> Fabric:
-    """One processor, float32."""
-    return Fabric(accelerator="cpu", devices=1, precision="32-true")
+def one_device(precision: Literal["32-true", "bf16-mixed"] = "32-true") -> Fabric:
+    """One processor."""
+    return Fabric(accelerator="cpu", devices=1, precision=precision)
 
 
 def fit_tiny(
@@ -101,6 +101,7 @@ def fit_tiny(
     folder: Path,
     *,
     fold: Fold | None = None,
+    fabric: Fabric | None = None,
     stop_asked: Callable[[], int | None] = lambda: None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> None:
@@ -109,7 +110,7 @@ def fit_tiny(
         recipe,
         fold or tiny_fold(recipe),
         folder=folder,
-        fabric=one_device(),
+        fabric=fabric or one_device(),
         stop_asked=stop_asked,
         on_step=on_step,
     )

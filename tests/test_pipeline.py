@@ -107,9 +107,9 @@ def test_the_quickstart_runs_to_its_end(tmp_path: Path) -> None:
 
 
 def test_each_epoch_is_a_line_of_the_log(finished: Path, recipe: Recipe) -> None:
-    log = read_log(finished / "fold-0")
-    assert len((finished / "fold-0" / "log.jsonl").read_text().splitlines()) == recipe.num_epochs == len(log)
-    assert read_json(finished / "record.json")["epochs"] == recipe.num_epochs
+    log, num_epochs = read_log(finished / "fold-0"), sum(stage.epochs for stage in recipe.stages)
+    assert len((finished / "fold-0" / "log.jsonl").read_text().splitlines()) == len(log) == num_epochs
+    assert read_json(finished / "record.json")["epochs"] == num_epochs
 
 
 def test_the_folds_are_written_with_their_scheme(finished: Path, data: DataSet) -> None:
@@ -246,6 +246,17 @@ def test_what_is_refused_leaves_the_folder_to_the_next_run(
 
 
 # Data.
+
+
+def test_a_net_that_cannot_be_had_is_told_before_data_are_read(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(pipeline, "_open_data", lambda *_, **__: pytest.fail("data were read first"))
+    encoder = {"kind": "timm", "name": "resnet50d", "weights": "pretrained"}
+    absent = recipe.model_dump() | {"net": {"encoder": encoder}}
+    with pytest.raises(InputError, match="weights"):
+        run_recipe(Recipe.model_validate(absent), tmp_path / "run", data_path=None)
 
 
 def test_a_set_without_unlabelled_tiles_gives_a_score_alone(tmp_path: Path, recipe: Recipe, data: DataSet) -> None:

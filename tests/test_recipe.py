@@ -210,6 +210,14 @@ def test_an_impossible_combination_is_told(tmp_path: Path, line: str, fault: str
     assert faults(tmp_path, f"{LEAST}{line}\n") == [fault]
 
 
+def test_a_rate_cannot_rise_and_fall_for_longer_than_its_stage(tmp_path: Path) -> None:
+    schedule = "{name: flat_cosine, warmup: 0.6, fall: 0.5}"
+    text = f"name: a\nstages:\n- {{name: s, epochs: 1, schedule: {schedule}}}\n"
+    fault = "stages.0.schedule: warmup 0.6 and fall 0.5 are more than the whole stage together"
+    assert faults(tmp_path, text) == [fault]
+    assert read(tmp_path, text.replace("0.6", "0.5")).stages[0].schedule.warmup == 0.5
+
+
 def test_combinations_of_stages_are_told_together(tmp_path: Path) -> None:
     text = """
 name: a

@@ -23,12 +23,12 @@ from diapir.metrics import bootstrap_interval, tile_scores
 from diapir.nets.build import build_net
 from diapir.nets.framing import IMAGENET_GREY, InputSpec
 from diapir.nets.infer import TileTensors, predict_probabilities
-from diapir.nets.weights import load_tensors
+from diapir.nets.weights import fetch_pretrained, load_tensors
 from diapir.predict.pictures import draw_predictions
 from diapir.predict.submission import write_submission
 from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_scores
 from diapir.processor import is_first_process
-from diapir.recipe import Recipe
+from diapir.recipe import Recipe, TimmEncoder
 from diapir.recipe_file import read_recipe, write_recipe
 from diapir.runs import locked_folder, provenance, read_json, write_json, write_text
 from diapir.train.fit import WEIGHTS_BEST, WEIGHTS_LAST, Fold, fit_fold, read_log, stage_frame
@@ -85,6 +85,8 @@ def run_recipe(
     with locked_folder(out) if first else nullcontext():
         if first:
             _require_same_run(recipe, out, resume=resume)
+            _require_net(recipe)
+            require_trackers(tracker_names)
         data, truth = _open_data(recipe, data_path, skip_bad=skip_bad)
         identity = hashlib.sha256(f"{recipe.digest} {data.digest}".encode()).hexdigest()
         if first and (out / RECORD).exists():
@@ -92,9 +94,7 @@ def run_recipe(
         numbers = make_folds(data.labelled, recipe.folds)
         fabric = make_fabric(recipe.precision, devices=devices, may_leave_weights_unused=_may_leave_unused(recipe))
         if first:
-            # All that can be refused is, before the folder becomes this run's.
-            build_net(recipe.net, in_channels=len(recipe.input.channels))
-            require_trackers(tracker_names)
+            # All that can be refused was, so the folder becomes this run's.
             write_text(out / RECIPE, write_recipe(recipe))
             write_folds(out / FOLDS, data.labelled.ids, numbers, recipe.folds)
             if truth is not None:
@@ -148,6 +148,14 @@ def _require_same_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
         raise InputError.of(out, "it holds a run of another recipe; name another folder")
     if not resume and not (out / RECORD).exists():
         raise InputError.of(out, "it holds an unfinished run of this recipe; add --resume to go on with it")
+
+
+def _require_net(recipe: Recipe) -> None:
+    """Refuse a net that cannot be had before any data are read: that takes seconds, and the answer should not."""
+    build_net(recipe.net, in_channels=len(recipe.input.channels))
+    encoder = recipe.net.encoder
+    if isinstance(encoder, TimmEncoder) and encoder.weights == "pretrained":
+        fetch_pretrained(encoder.name)
 
 
 def _finished_record(out: Path, identity: str) -> dict[str, Any]:
@@ -244,7 +252,7 @@ def _finish(
         "threshold": threshold,
         "folds_held_out": list(held_out_folds(recipe)),
         "train_minutes": round(sum(log[-1]["elapsed_s"] for log in logs) / 60, 2),
-        "epochs": recipe.num_epochs,
+        "epochs": sum(stage.epochs for stage in recipe.stages),
         "precision": fabric._precision.precision,
         "device": str(fabric.device),
         # What the source counted before skipping and choosing gives way to what was used.

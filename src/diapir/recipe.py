@@ -189,7 +189,7 @@ class Augment(Section):
         shift: largest shift, as a share of the side.
         scale: largest relative change of size.
         rotation_deg: largest rotation, in degrees.
-        shear: largest horizontal shear.
+        shear: largest shift of the top and the bottom edge against each other, as a share of the side.
         crop: chance of a random crop of at most `crop_share` off each side, brought back to full size.
         elastic: chance of a smooth random warp of at most `elastic_px` pixels.
         brightness, contrast, gamma: largest relative changes of the grey values, each drawn with chance `tone`.
@@ -281,6 +281,12 @@ class Schedule(Section):
     start: Fraction = 0.05
     end: Fraction = 0.0
 
+    @model_validator(mode="after")
+    def _fits(self) -> "Schedule":
+        if self.name == "flat_cosine" and self.warmup + self.fall > 1:
+            raise ValueError(f"warmup {self.warmup} and fall {self.fall} are more than the whole stage together")
+        return self
+
 
 class Stage(Section):
     """One stretch of training with its own loss, optimiser, schedule, and if wanted its own framing.
@@ -308,8 +314,7 @@ class Average(Section):
     """An average of the weights, kept beside them, scored, and used to predict.
 
     Args:
-        decay: of the exponential moving average, per step; 0 for none. Early on (1 + step) / (10 + step) where that
-            is smaller, so that random weights are forgotten.
+        decay: of the exponential moving average, per step; 0 for none. Smaller early on (see `train.averaging`).
     """
 
     decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
@@ -352,11 +357,6 @@ class Recipe(Section):
         """SHA-256 over every setting, defaults included; `name` and `about` do not count."""
         settings = self.model_dump(mode="json", exclude={"name", "about"})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def num_epochs(self) -> int:
-        """Epochs of all stages together."""
-        return sum(stage.epochs for stage in self.stages)
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":

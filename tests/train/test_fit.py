@@ -18,7 +18,7 @@ from diapir.train.checkpoint import NAME, PREVIOUS
 from diapir.train.doctor import TrainingFailed
 from diapir.train.fit import LOG, WEIGHTS_BEST, WEIGHTS_LAST, read_log
 from diapir.train.stop import Stopped
-from fake_training import EPOCHS, SIDE, STEPS, STEPS_PER_EPOCH, fit_tiny, tiny_fold, tiny_recipe, tiny_tiles
+from fake_training import EPOCHS, SIDE, STEPS, STEPS_PER_EPOCH, fit_tiny, one_device, tiny_fold, tiny_recipe, tiny_tiles
 
 SIGTERM = 15
 
@@ -199,6 +199,21 @@ def test_every_optimiser_goes_on_to_the_same_bytes(tmp_path: Path, optimiser: st
     fit_tiny(recipe, tmp_path / "whole")
     stop_at(recipe, tmp_path / "parts", 5)
     fit_tiny(recipe, tmp_path / "parts")
+    assert results(tmp_path / "parts") == results(tmp_path / "whole")
+
+
+def test_bfloat16_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    recipe, taken = tiny_recipe(), [0]
+    fit_tiny(recipe, tmp_path / "whole", fabric=one_device("bf16-mixed"))
+    with pytest.raises(Stopped):
+        fit_tiny(
+            recipe,
+            tmp_path / "parts",
+            fabric=one_device("bf16-mixed"),
+            stop_asked=lambda: SIGTERM if taken[-1] == 7 else None,
+            on_step=taken.append,
+        )
+    fit_tiny(recipe, tmp_path / "parts", fabric=one_device("bf16-mixed"))
     assert results(tmp_path / "parts") == results(tmp_path / "whole")
 
 

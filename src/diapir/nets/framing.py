@@ -1,4 +1,8 @@
-"""101 -> the size that the net sees, and the exact way back; channels of the net's input."""
+"""101 -> the size that the net sees, and the way back; channels of the net's input.
+
+Padding is undone exactly, to the bit. A resized tile comes back by interpolation: exactly where it is constant or
+linear, and else as far as the smaller size can hold it (tests/nets/test_framing.py states how far).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -339,7 +339,7 @@ def _begin_next(sitting: _Sitting, *, last_of_stage: bool) -> None:
             optimiser.load_state_dict({"state": before, "param_groups": optimiser.state_dict()["param_groups"]})
         sitting.parts = replace(sitting.parts, optimiser=optimiser)
     sitting.order = _new_order(sitting)
-    if last_of_stage or time.monotonic() - sitting.saved_s > _SAVE_EVERY_S / 4:
+    if last_of_stage or time.monotonic() - sitting.saved_s > _SAVE_EVERY_S:
         _save(sitting)
 
 
