@@ -41,8 +41,8 @@ def train_through_deaths(folder: Path, *, keep_state: bool, kind: str) -> int:
         if child == 0:
             train_and_die(folder, keep_state=keep_state, last_breath=last_breath)
         if kind == "times":
-            # Longer and longer, so that the end is reached on a slow machine too.
-            time.sleep(rng.uniform(0, 0.1 * (kills + 1)))
+            # Longer and longer, so that the end is reached soon on a slow or busy machine too.
+            time.sleep(rng.uniform(0, 0.1 * 1.5**kills))
             os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
         if os.WIFEXITED(status):
