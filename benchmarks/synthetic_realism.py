@@ -12,12 +12,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from diapir.data.tgs import read_tgs
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter, uniform_filter
 from scipy.stats import kurtosis, rankdata, skew
 
 from diapir.data.synthetic import make_synthetic
+from diapir.data.tgs import read_tgs
 from diapir.data.tiles import TileSet, is_prepared, read_data
 
 Values = NDArray[np.float64]

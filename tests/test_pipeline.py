@@ -22,7 +22,7 @@ from diapir.pipeline import predict_with_run, run_recipe, summary
 from diapir.predict.scoring import score_submission
 from diapir.predict.submission import read_submission, write_submission
 from diapir.predict.threshold import CANDIDATES
-from diapir.recipe import Recipe
+from diapir.recipe import Net, Recipe, TimmEncoder
 from diapir.recipe_file import read_recipe, write_recipe
 from diapir.runs import read_json, write_json
 from diapir.train.fit import WEIGHTS_LAST, Fold, build_frame, read_log
@@ -248,15 +248,18 @@ def test_what_is_refused_leaves_the_folder_to_the_next_run(
 # Data.
 
 
-def test_a_net_that_cannot_be_had_is_told_before_data_are_read(
+def test_weights_that_cannot_be_had_are_told_before_data_are_read(
     tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    def refuse(name: str) -> Path:
+        raise InputError.of("net.encoder.weights", f"no network for {name}")
+
+    monkeypatch.setattr(pipeline, "fetch_pretrained", refuse)
     monkeypatch.setattr(pipeline, "_open_data", lambda *_, **__: pytest.fail("data were read first"))
-    encoder = {"kind": "timm", "name": "resnet50d", "weights": "pretrained"}
-    absent = recipe.model_dump() | {"net": {"encoder": encoder}}
-    with pytest.raises(InputError, match="weights"):
-        run_recipe(Recipe.model_validate(absent), tmp_path / "run", data_path=None)
+    encoder = TimmEncoder(name="resnet18", weights="pretrained")
+    absent = recipe.model_copy(update={"net": Net(encoder=encoder)})
+    with pytest.raises(InputError, match="no network for resnet18"):
+        run_recipe(absent, tmp_path / "run", data_path=None)
 
 
 def test_a_set_without_unlabelled_tiles_gives_a_score_alone(tmp_path: Path, recipe: Recipe, data: DataSet) -> None:
