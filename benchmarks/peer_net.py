@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diapir import recipe
 from diapir.losses import bce, lovasz
 from diapir.nets.build import build_net
 from diapir.nets.unet import UNet
+from diapir.recipe.nets import Decoder, Net, TimmEncoder
 
 GATES = ("none", "scse")
 LOSSES = ("bce", "lovasz")
@@ -47,8 +47,8 @@ def peer_net(gate: str) -> nn.Module:
 
 def our_net(gate: str) -> UNet:
     """The net that a recipe with the same encoder, widths and gates builds."""
-    decoder = recipe.Decoder.model_validate({"gate": gate})
-    return build_net(recipe.Net(encoder=recipe.TimmEncoder(name="resnet34"), decoder=decoder), in_channels=1)
+    decoder = Decoder.model_validate({"gate": gate})
+    return build_net(Net(encoder=TimmEncoder(name="resnet34"), decoder=decoder), in_channels=1)
 
 
 def copy_weights(peer: nn.Module, ours: UNet) -> None:

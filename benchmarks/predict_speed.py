@@ -25,8 +25,8 @@ from diapir.nets.build import build_net
 from diapir.nets.framing import InputSpec, net_input
 from diapir.nets.infer import TileTensors, predict_probabilities
 from diapir.predict.submission import write_submission
-from diapir.recipe import Recipe
-from diapir.recipe_file import read_recipe
+from diapir.recipe.files import read_recipe
+from diapir.recipe.whole import Recipe
 from diapir.runs import provenance
 from diapir.train.fit import stage_frame
 

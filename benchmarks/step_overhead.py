@@ -24,19 +24,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from diapir import recipe
 from diapir.losses import mixed_loss
 from diapir.nets.framing import Frame, InputSpec, net_input
 from diapir.nets.infer import TileTensors
+from diapir.recipe.training import Augment, Loss, Optimiser
 from diapir.train.loop import Plan, train_epoch
 from diapir.train.optimisers import build_optimiser
 from peer_net import GATES, LOSSES, machine_type, our_net
 from rounds import heading, seconds, spread, table
 
 BATCH, SIDE, RATE, TILES = 32, 128, 1e-4, 512
-AUGMENT = recipe.Augment(
-    flip=0.5, geometry=0.5, shift=0.1, scale=0.1, rotation_deg=10, tone=0.3, brightness=0.1, contrast=0.1
-)
+AUGMENT = Augment(flip=0.5, geometry=0.5, shift=0.1, scale=0.1, rotation_deg=10, tone=0.3, brightness=0.1, contrast=0.1)
 WARM_UP = 3
 
 
@@ -80,7 +78,7 @@ class Bench:
         return net_input(images, depths_m, spec=self.plan.spec, frame=self.plan.frame), self.tiles.masks[rows].float()
 
 
-def make_bench(gate: str, loss: str, *, augment: recipe.Augment = AUGMENT) -> Bench:
+def make_bench(gate: str, loss: str, *, augment: Augment = AUGMENT) -> Bench:
     torch.manual_seed(0)
     fabric = Fabric(accelerator="cpu", precision="bf16-mixed" if machine_type() is torch.bfloat16 else "32-true")
     fabric.launch()
@@ -90,7 +88,7 @@ def make_bench(gate: str, loss: str, *, augment: recipe.Augment = AUGMENT) -> Be
         spec=InputSpec(channels=("image",), mean=0.5, deviation=0.3, depth_low_m=0, depth_high_m=1),
         frame=Frame("pad", SIDE),
         augment=augment,
-        loss=recipe.Loss(bce=1.0) if loss == "bce" else recipe.Loss(lovasz=1.0),
+        loss=Loss(bce=1.0) if loss == "bce" else Loss(lovasz=1.0),
         batch=BATCH,
         clip_norm=0,
         autocast=fabric.autocast,
@@ -100,14 +98,14 @@ def make_bench(gate: str, loss: str, *, augment: recipe.Augment = AUGMENT) -> Be
     images = torch.randint(0, 256, (TILES, 101, 101), dtype=torch.uint8, generator=rng)
     masks = (torch.rand(TILES, 101, 101, generator=rng) < 0.3).to(torch.uint8)
     tiles = TileTensors(images, masks, torch.zeros(TILES))
-    optimiser = fabric.setup_optimizers(build_optimiser(recipe.Optimiser(lr=RATE), net.parameters()))
+    optimiser = fabric.setup_optimizers(build_optimiser(Optimiser(lr=RATE), net.parameters()))
     return Bench(wrapped, optimiser, tiles, plan, rng)
 
 
 def require_equal(gate: str, loss: str) -> str:
     """Without augmentation both ways must give the same loss and the same weights; status 1 where they differ."""
     rows = torch.arange(BATCH)
-    first, second = (make_bench(gate, loss, augment=recipe.Augment(flip=0)) for _ in range(2))
+    first, second = (make_bench(gate, loss, augment=Augment(flip=0)) for _ in range(2))
     inputs, truth = second.ready(rows)
     loss_off = float((first.whole(rows) - second.alone(inputs, lambda logits: second.same_loss(logits, truth))).abs())
     pairs = zip(first.net.parameters(), second.net.parameters(), strict=True)

@@ -29,9 +29,9 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from diapir import recipe
 from diapir.nets.framing import Frame, InputSpec
 from diapir.nets.infer import TileTensors
+from diapir.recipe.training import Augment, Loss, Optimiser
 from diapir.train.loop import Plan, train_epoch
 from diapir.train.optimisers import build_optimiser
 from peer_net import GATES, LOSSES, largest_differences, machine_type, our_net, peer_loss, peer_net
@@ -39,9 +39,7 @@ from rounds import Spread, Worker, heading, seconds, serve, spread, start_worker
 
 BATCH, SIDE, RATE = 32, 128, 1e-4
 MEAN, DEVIATION = 0.47, 0.16
-AUGMENT = recipe.Augment(
-    flip=0.5, geometry=0.5, shift=0.1, scale=0.1, rotation_deg=10, tone=0.3, brightness=0.1, contrast=0.1
-)
+AUGMENT = Augment(flip=0.5, geometry=0.5, shift=0.1, scale=0.1, rotation_deg=10, tone=0.3, brightness=0.1, contrast=0.1)
 SIDES = ("diapir", "peer-as-it-comes", "peer-same-settings")
 CLOSE = 1e-5
 
@@ -88,8 +86,8 @@ def serve_ours(gate: str, loss: str, *, steps: int) -> None:
     fabric.launch()
     net = our_net(gate).to(memory_format=torch.channels_last)
     wrapped = fabric.setup_module(net)
-    optimiser: Any = fabric.setup_optimizers(build_optimiser(recipe.Optimiser(lr=RATE), net.parameters()))
-    chosen = recipe.Loss(bce=1.0) if loss == "bce" else recipe.Loss(lovasz=1.0, hinge="relu")
+    optimiser: Any = fabric.setup_optimizers(build_optimiser(Optimiser(lr=RATE), net.parameters()))
+    chosen = Loss(bce=1.0) if loss == "bce" else Loss(lovasz=1.0, hinge="relu")
     plan = Plan(
         spec=InputSpec(channels=("image",), mean=MEAN, deviation=DEVIATION, depth_low_m=0, depth_high_m=1),
         frame=Frame("pad", SIDE),

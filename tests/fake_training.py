@@ -11,8 +11,8 @@ from lightning_fabric import Fabric
 
 from diapir.nets.framing import InputSpec
 from diapir.nets.infer import TileTensors
-from diapir.recipe import Recipe
-from diapir.recipe_file import check_recipe
+from diapir.recipe.files import check_recipe
+from diapir.recipe.whole import Recipe
 from diapir.train.fit import Fold, fit_fold
 
 SIDE, TRAIN_TILES = 24, 12

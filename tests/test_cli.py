@@ -14,7 +14,7 @@ from diapir import cli, pipeline
 from diapir.data import synthetic
 from diapir.data.synthetic import write_synthetic
 from diapir.nets.weights import load_tensors
-from diapir.recipe_file import write_recipe
+from diapir.recipe.files import write_recipe
 from diapir.runs import locked_folder, read_json
 from diapir.train.fit import read_log
 from fake_training import tiny_run_recipe

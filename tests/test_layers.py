@@ -20,8 +20,8 @@ ROWS = (
     {"pipeline"},
     {"train", "predict"},
     {"data", "nets", "losses", "metrics"},
-    {"recipe_file"},
-    {"recipe", "runs"},
+    {"recipe"},
+    {"runs"},
     {"faults", "processor", "__init__"},
 )
 RANKS = {part: -row for row, parts in enumerate(ROWS) for part in parts}
@@ -73,7 +73,7 @@ def run_without_torch(code: str) -> subprocess.CompletedProcess[str]:
         ("losses.py", "from diapir.train import loop", "losses.py:1: imports diapir.train, which is not below losses"),
         ("losses.py", "from .train import loop", "losses.py:1: imports diapir.train,"),
         ("losses.py", "import diapir.metrics", "losses.py:1: imports diapir.metrics,"),
-        ("recipe.py", "from diapir import nets", "recipe.py:1: imports diapir.nets,"),
+        ("runs.py", "from diapir import nets", "runs.py:1: imports diapir.nets,"),
         ("train/fit.py", "\nfrom ..predict.infer import x", "train/fit.py:2: imports diapir.predict,"),
         ("data/tgs.py", "if TYPE_CHECKING:\n    import diapir.cli", "data/tgs.py:2: imports diapir.cli,"),
         ("losses.py", "import_module('diapir.cli')", "losses.py:1: imports by a computed name"),

@@ -22,8 +22,9 @@ from diapir.pipeline import predict_with_run, run_recipe, summary
 from diapir.predict.scoring import score_submission
 from diapir.predict.submission import read_submission, write_submission
 from diapir.predict.threshold import CANDIDATES
-from diapir.recipe import Net, Recipe, TimmEncoder
-from diapir.recipe_file import read_recipe, write_recipe
+from diapir.recipe.files import read_recipe, write_recipe
+from diapir.recipe.nets import Net, TimmEncoder
+from diapir.recipe.whole import Recipe
 from diapir.runs import read_json, write_json
 from diapir.train.fit import WEIGHTS_LAST, Fold, build_frame, read_log
 from fake_tgs import UNLABELLED, tgs_files, write_folder

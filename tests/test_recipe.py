@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diapir.faults import InputError
-from diapir.recipe import Framing, Recipe, ResidualEncoder, TimmEncoder
-from diapir.recipe_file import check_recipe, read_recipe, write_recipe
+from diapir.recipe.files import check_recipe, read_recipe, write_recipe
+from diapir.recipe.nets import ResidualEncoder, TimmEncoder
+from diapir.recipe.tiles import Framing
+from diapir.recipe.whole import Recipe
 from fake_training import TINY, tiny_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))

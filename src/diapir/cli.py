@@ -142,7 +142,7 @@ def run(
     Exit statuses: 0, done; 2, the input or the command cannot be used; 3, the run cannot succeed, for the cause that is
     named; 130 and 143, stopped by Ctrl-C and SIGTERM: what is done is saved, and --resume goes on.
     """
-    from diapir.recipe_file import read_recipe
+    from diapir.recipe.files import read_recipe
 
     settings = read_recipe(recipe, changes=change or ())
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diapir.recipe import LossName
+from diapir.recipe.training import LossName
 
 Hinge = Literal["relu", "elu"]
 

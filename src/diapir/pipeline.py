@@ -28,8 +28,9 @@ from diapir.predict.pictures import draw_predictions
 from diapir.predict.submission import write_submission
 from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_scores
 from diapir.processor import is_first_process
-from diapir.recipe import Recipe, TimmEncoder
-from diapir.recipe_file import read_recipe, write_recipe
+from diapir.recipe.files import read_recipe, write_recipe
+from diapir.recipe.nets import TimmEncoder
+from diapir.recipe.whole import Recipe
 from diapir.runs import locked_folder, provenance, read_json, write_json, write_text
 from diapir.train.fit import WEIGHTS_BEST, WEIGHTS_LAST, Fold, fit_fold, read_log, stage_frame
 from diapir.train.stop import Stopped, stop_requests

@@ -20,7 +20,7 @@ from diapir.data.folds import (
 )
 from diapir.data.tiles import TileSet, coverage_classes
 from diapir.faults import InputError
-from diapir.recipe import Folds
+from diapir.recipe.tiles import Folds
 from fake_masks import blob_masks
 
 SCHEMES = ("depth", "coverage", "random", "groups")

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from diapir import recipe
 from diapir.faults import InputError
 from diapir.nets.blocks import ScSE
 from diapir.nets.build import build_encoder, build_gate, build_net
 from diapir.nets.encoders import ResidualEncoder, TimmEncoder
+from diapir.recipe import nets as recipe
 
 SMALL = recipe.ResidualEncoder(kind="residual", widths=(8, 12), blocks=(1, 2), squeeze=0)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diapir.faults import InputError
 from diapir.nets.framing import Border, Frame, InputSpec, net_input
-from diapir.recipe import Channel
+from diapir.recipe.tiles import Channel
 
 NATIVE = Frame("native")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diapir.recipe import Augment
+from diapir.recipe.training import Augment
 from diapir.train.augment import Draws, apply_changes, draw_changes
 
 SIDE = 21

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diapir.faults import InputError
-from diapir.recipe import Optimiser
+from diapir.recipe.training import Optimiser
 from diapir.train.checkpoint import NAME, PREVIOUS, Parts, Progress, load_checkpoint, restore, save_checkpoint
 from diapir.train.optimisers import build_optimiser
 

@@ -12,7 +12,7 @@ import killed_training
 from diapir.faults import InputError
 from diapir.nets.infer import TileTensors
 from diapir.nets.weights import load_tensors
-from diapir.recipe import Recipe
+from diapir.recipe.whole import Recipe
 from diapir.train import fit
 from diapir.train.checkpoint import NAME, PREVIOUS
 from diapir.train.doctor import TrainingFailed

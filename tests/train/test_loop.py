@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diapir.nets.framing import Frame, InputSpec
 from diapir.nets.unet import Outputs
-from diapir.recipe import Augment, Loss
+from diapir.recipe.training import Augment, Loss
 from diapir.train.loop import Plan, steps_per_epoch, train_epoch
 from fake_training import tiny_tiles
 

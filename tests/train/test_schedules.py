@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diapir.recipe import Schedule
+from diapir.recipe.training import Schedule
 from diapir.train.schedules import constant, cosine, flat_cosine, learning_rate, one_cycle
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diapir.data.tiles import TileSet, coverage_classes
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.recipe import Folds
+from diapir.recipe.tiles import Folds
 from diapir.runs import write_text
 
 Numbers = NDArray[np.int64]

@@ -4,10 +4,10 @@ from typing import assert_never
 
 from torch import nn
 
-from diapir import recipe
 from diapir.nets.blocks import ScSE
 from diapir.nets.encoders import Encoder, ResidualEncoder, TimmEncoder
 from diapir.nets.unet import BlockFactory, UNet
+from diapir.recipe import nets as recipe
 
 
 def build_net(section: recipe.Net, *, in_channels: int) -> UNet:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diapir.faults import InputError
-from diapir.recipe import Channel
+from diapir.recipe.tiles import Channel
 
 Border = Literal["reflect", "edge", "zero"]
 

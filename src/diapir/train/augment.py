@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diapir.recipe import Augment
+from diapir.recipe.training import Augment
 
 
 @dataclass(frozen=True)

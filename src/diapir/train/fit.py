@@ -15,14 +15,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from diapir import recipe as recipes
 from diapir.faults import InputError
 from diapir.nets.build import build_net
 from diapir.nets.encoders import TimmEncoder
 from diapir.nets.framing import Frame, InputSpec
 from diapir.nets.infer import TileTensors
 from diapir.nets.weights import load_encoder_weights, save_tensors
-from diapir.recipe import Recipe, Stage
+from diapir.recipe import nets as recipes
+from diapir.recipe.tiles import Framing
+from diapir.recipe.training import Stage
+from diapir.recipe.whole import Recipe
 from diapir.runs import write_text
 from diapir.train.averaging import update_average
 from diapir.train.bar import TrainingBar
@@ -130,7 +132,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def build_frame(section: recipes.Framing) -> Frame:
+def build_frame(section: Framing) -> Frame:
     """Recipe section -> frame."""
     return Frame(section.method, None if section.method == "native" else section.size, section.border)
 

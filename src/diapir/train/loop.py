@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diapir.losses import has_salt_loss, mixed_loss
 from diapir.nets.framing import Frame, InputSpec, net_input
 from diapir.nets.infer import TileTensors
-from diapir.recipe import Augment, Loss
+from diapir.recipe.training import Augment, Loss
 from diapir.train.augment import apply_changes, draw_changes
 
 

@@ -6,7 +6,7 @@ from typing import assert_never
 import torch
 from torch import nn
 
-from diapir.recipe import Optimiser
+from diapir.recipe.training import Optimiser
 
 
 def build_optimiser(section: Optimiser, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

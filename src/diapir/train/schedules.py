@@ -3,7 +3,7 @@
 import math
 from typing import assert_never
 
-from diapir.recipe import Schedule
+from diapir.recipe.training import Schedule
 
 
 def constant(step: int, *, peak: float) -> float:

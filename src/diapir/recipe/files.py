@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.recipe import Recipe, Section
+from diapir.recipe.sections import Section
+from diapir.recipe.whole import Recipe
 
 _Path = tuple[int | str, ...]
 _KINDS = "'timm', 'residual'"

@@ -1,0 +1,97 @@
+"""Which tiles there are, how they are divided, and how a net sees them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from diapir.recipe.sections import Count, Section, Whole
+
+_TILE = 101  # pixels of a side; a mirror reaches one pixel less than that beyond each border
+
+
+class Synthetic(Section):
+    """Make a synthetic data set instead of reading one."""
+
+    labelled: Count = 1000
+    unlabelled: Count = 500
+    seed: Annotated[Whole, Field(ge=0)] = 0
+
+
+class Data(Section):
+    """Which tiles take part.
+
+    Args:
+        synthetic: made on the fly when no `--data` is given.
+        drop_constant: leave tiles of one grey value out of training (they stay in every score).
+    """
+
+    synthetic: Synthetic | None = None
+    drop_constant: bool = False
+
+
+class Folds(Section):
+    """How labelled tiles are divided.
+
+    Args:
+        scheme: `depth` deals tiles sorted by depth in turn; `coverage` deals within each coverage class; `random`
+            shuffles; `groups` keeps tiles of one group (a CSV of id,group) together.
+        held_out: the folds to train a model for, each holding that fold out; empty for all of them.
+    """
+
+    scheme: Literal["depth", "coverage", "random", "groups"] = "depth"
+    count: Annotated[Whole, Field(ge=2)] = 5
+    seed: Annotated[Whole, Field(ge=0)] = 0
+    groups: Path | None = None
+    held_out: tuple[Annotated[Whole, Field(ge=0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Folds":
+        if (self.scheme == "groups") != (self.groups is not None):
+            raise ValueError("scheme 'groups' and a file in 'groups' go together: give both or neither")
+        if wrong := [fold for fold in self.held_out if fold >= self.count]:
+            raise ValueError(f"held_out {wrong}: there are folds 0 to {self.count - 1}")
+        if len(set(self.held_out)) != len(self.held_out):
+            raise ValueError(f"held_out {list(self.held_out)}: a fold is named twice")
+        return self
+
+
+class Framing(Section):
+    """How a 101x101 tile meets the net; predictions are brought back by the exact inverse.
+
+    Args:
+        method: `native` changes nothing; `pad` adds a border up to `size`; `resize` interpolates to `size`.
+        border: what `pad` fills in.
+    """
+
+    method: Literal["native", "pad", "resize"] = "pad"
+    size: Annotated[Whole, Field(ge=16, le=1024)] | None = 128
+    border: Literal["reflect", "edge", "zero"] = "reflect"
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Framing":
+        if self.method == "native" and self.size not in (None, 128):
+            raise ValueError("method 'native' takes no size")
+        if self.method != "native" and self.size is None:
+            raise ValueError(f"method '{self.method}' needs a size")
+        largest = 3 * _TILE - 2 if self.border == "reflect" else 1024
+        if self.method == "pad" and not _TILE <= (self.size or 0) <= largest:
+            raise ValueError(f"size {self.size}: padding with border '{self.border}' needs {_TILE} to {largest}")
+        return self
+
+
+Channel = Literal["image", "row_ramp", "column_ramp", "image_times_ramp", "depth"]
+
+
+class Input(Section):
+    """Channels of the net's input and their scaling.
+
+    Args:
+        channels: `image`; ramps from 0 to 1 down the rows or along the columns; image times the row ramp; the tile's
+            depth relative to the data set's range as a constant plane.
+        scaling: of the grey image: `unit` divides by 255; `standard` also takes the training tiles' mean and standard
+            deviation out; `imagenet` takes the mean and deviation of ImageNet's grey out.
+    """
+
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1)] = ("image",)
+    scaling: Literal["unit", "standard", "imagenet"] = "standard"
