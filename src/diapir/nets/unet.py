@@ -17,10 +17,17 @@ BlockFactory = Callable[[int], nn.Module]
 
 
 class Outputs(NamedTuple):
-    """What a net gives: `mask` logits (n, height, width), and `has_salt` logits (n,) or None."""
+    """What a net gives.
+
+    Args:
+        mask: logits (n, height, width).
+        has_salt: logits (n,), or None.
+        sides: logits (n, h, w) of side heads that training alone looks at, each of the image's size or smaller.
+    """
 
     mask: Tensor
     has_salt: Tensor | None
+    sides: tuple[Tensor, ...] = ()
 
 
 class DecoderStep(nn.Module):
