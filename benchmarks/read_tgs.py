@@ -27,7 +27,7 @@ def main() -> None:
         elapsed_s.append(time.perf_counter() - start)
         tiles = len(data.labelled) + len(data.unlabelled)
     hardware = provenance()
-    print(f"{given.source}: {tiles:,} tiles, {given.runs} runs on {hardware['processor']}, {hardware['cores']} cores")
+    print(f"{tiles:,} tiles, {given.runs} runs on {hardware['processor']}, {hardware['cores']} cores")
     middle = statistics.median(elapsed_s)
     print(f"seconds  min {min(elapsed_s):.2f}  median {middle:.2f}  max {max(elapsed_s):.2f}")
     print(f"tiles/s  {tiles / middle:,.0f} (median)")

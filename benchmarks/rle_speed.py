@@ -56,7 +56,7 @@ def main() -> None:
     ]
     num_runs = sum(len(text.split()) // 2 for text in texts)
     print(heading("pycocotools", threads=1))
-    print(f"masks      {NUM_MASKS} with {num_runs} runs, {arguments.data or 'made by code'}; equal masks\n")
+    print(f"masks      {NUM_MASKS} with {num_runs} runs, {'real' if arguments.data else 'made by code'}; equal masks\n")
     print(table(rows))
 
 

@@ -1,12 +1,17 @@
-"""Runs the project's checks one after the other, all of them, and says how long each took; `make test` runs it."""
+"""Runs the project's checks one after the other, all of them, and says how long each took; `make test` runs it.
+
+`make bench` runs it too: what a benchmark prints is then kept under results/benchmarks/, where it ended well.
+"""
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+FIGURES = ROOT / "results" / "benchmarks"
 CHECKS = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
@@ -14,31 +19,67 @@ CHECKS = {
     # The slowest are named so that the suite stays quick.
     "tests": ["pytest", "--durations=10", "--durations-min=2"],
 }
+REAL_TILES = "$DIAPIR_TGS"
+# Those that cannot do without the real tiles name them first, the others take them where they are at hand.
+BENCHMARKS = {
+    "rle_speed": ["--data", REAL_TILES],
+    "metric_speed": ["--data", REAL_TILES],
+    "lovasz_speed": [],
+    "step_overhead": [],
+    "train_speed": [],
+    "predict_speed": [],
+    "read_tgs": [REAL_TILES],
+    "synthetic_realism": [REAL_TILES],
+}
 
 
 def main() -> int:
     """Run the named checks; the exit status is 1 where any failed."""
     parser = argparse.ArgumentParser(description="Run checks, all of them, and time each.")
-    parser.add_argument("checks", nargs="+", choices=[*CHECKS, "benchmarks"])
+    parser.add_argument("checks", nargs="+", choices=[*CHECKS, "benchmarks", *BENCHMARKS])
     results = []
     for name in parser.parse_args().checks:
-        for title, command in _commands(name):
-            print(f"== {title}: {' '.join(command)}", flush=True)
+        for one in BENCHMARKS if name == "benchmarks" else [name]:
             started_s = time.monotonic()
-            code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
-            results.append((title, code, time.monotonic() - started_s))
+            code = _benchmark(one) if one in BENCHMARKS else _check(one)
+            results.append((one, code, time.monotonic() - started_s))
     print("== summary")
     for title, code, elapsed_s in results:
-        print(f"{title:24} {elapsed_s:6.1f} s  {'ok' if code == 0 else f'FAILED (exit status {code})'}")
+        verdict = {0: "ok", None: f"not run: it needs the real tiles, {REAL_TILES} names none"}
+        print(f"{title:24} {elapsed_s:6.1f} s  {verdict.get(code, f'FAILED (exit status {code})')}")
     return int(any(code for _, code, _ in results))
 
 
-def _commands(name: str) -> list[tuple[str, list[str]]]:
-    """(title, arguments of Python) of a check; of every script in benchmarks/ for `benchmarks`."""
-    if name == "benchmarks":
-        scripts = sorted((ROOT / "benchmarks").glob("[!_]*.py"))
-        return [(script.stem, [str(script.relative_to(ROOT))]) for script in scripts]
-    return [(name, ["-m", *CHECKS[name]])]
+def _check(name: str) -> int:
+    command = ["-m", *CHECKS[name]]
+    print(f"== {name}: {' '.join(command)}", flush=True)
+    return subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+
+
+def _benchmark(name: str) -> "int | None":
+    """Exit status, or None where it cannot be run; what it printed is shown as it comes, and kept."""
+    tiles, arguments = os.environ.get("DIAPIR_TGS"), BENCHMARKS[name]
+    if not tiles:
+        if arguments[:1] == [REAL_TILES]:
+            return None
+        arguments = []
+    title = " ".join(["python", f"benchmarks/{name}.py", *arguments])
+    print(f"== {title}", flush=True)
+    command = [
+        sys.executable,
+        f"benchmarks/{name}.py",
+        *(tiles or "" if one == REAL_TILES else one for one in arguments),
+    ]
+    lines = [f"{title}\n\n"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    if process.returncode == 0:
+        FIGURES.mkdir(parents=True, exist_ok=True)
+        (FIGURES / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
+    return process.returncode
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ TAGS = {
 }
 
 
-def test_an_old_python_can_read_it() -> None:
-    ast.parse(SOURCE.read_text(encoding="utf-8"), feature_version=(3, 8))
+def test_an_old_python_can_read_it_far_enough_to_be_told_why() -> None:
+    tree = ast.parse(SOURCE.read_text(encoding="utf-8"), feature_version=(3, 8))
+    assert "main" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 def test_both_forms_of_an_index_page_say_the_same() -> None:
