@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from diapir import cli, pipeline
+from diapir import cli
 from diapir.data import synthetic
 from diapir.data.synthetic import write_synthetic
 from diapir.nets.weights import load_tensors
+from diapir.pipeline import predicting, submitting, training
+from diapir.pipeline import run as pipeline
 from diapir.recipe.files import write_recipe
 from diapir.runs import locked_folder, read_json
 from diapir.train.fit import read_log
@@ -121,9 +123,9 @@ def test_settings_are_changed_and_epochs_tracked(diapir: Command, tiny: Path, tm
     changes = ("--set", "stages.0.epochs=1", "--set", "stages.1.epochs=1", "--set", "name=short")
     answer = diapir("run", tiny, "--out", tmp_path / "run", *changes, "--track", "tensorboard")
     assert answer.status == 0, answer.err
-    assert [record["stage"] for record in read_log(tmp_path / "run" / "fold-0")] == ["small", "native"]
+    assert [record["stage"] for record in read_log(tmp_path / "run" / "train" / "fold-0")] == ["small", "native"]
     assert len(answer.err.splitlines()) == 2, "a line an epoch where there is no terminal"
-    (events,) = (tmp_path / "run" / "tensorboard" / "short-fold-0").iterdir()
+    (events,) = (tmp_path / "run" / "tensorboard" / "short-train-fold-0").iterdir()
     assert b"score" in events.read_bytes()
 
 
@@ -226,7 +228,7 @@ def test_a_full_disk_is_status_2_and_the_run_goes_on_when_there_is_room(
         patch.setattr("os.fsync", fill_up)
         answer = diapir("run", tiny, "--out", tmp_path / "run")
     assert answer.status == 2
-    assert answer.err.splitlines()[-1].startswith(f"error: {tmp_path / 'run' / 'fold-0'}")
+    assert answer.err.splitlines()[-1].startswith(f"error: {tmp_path / 'run' / 'train' / 'fold-0'}")
     assert answer.err.endswith(": No space left on device\n")
     assert "Traceback" not in answer.err
     assert not list((tmp_path / "run").rglob("*.part"))
@@ -247,7 +249,12 @@ def test_a_run_that_cannot_succeed_is_status_3_with_the_cause(diapir: Command, t
 
 
 def assert_same_results(run: Path, other: Path) -> None:
-    for name in ("fold-0/weights-last.safetensors", "fold-0/weights-best.safetensors", "submission.csv", "tiles.png"):
+    for name in (
+        "train/fold-0/weights-last.safetensors",
+        "train/fold-0/weights-best.safetensors",
+        "submission.csv",
+        "tiles.png",
+    ):
         assert (run / name).read_bytes() == (other / name).read_bytes(), name
 
 
@@ -255,20 +262,21 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
 @pytest.mark.parametrize(
-    ("step", "number", "status"),
+    ("place", "step", "number", "status"),
     [
-        ("make_synthetic", *SIGNALS[1]),
-        ("make_folds", *SIGNALS[0]),
-        ("fit_fold", *SIGNALS[1]),
-        ("draw_predictions", *SIGNALS[0]),
-        ("write_submission", *SIGNALS[1]),
+        (pipeline, "make_synthetic", *SIGNALS[1]),
+        (pipeline, "make_folds", *SIGNALS[0]),
+        (training, "fit_fold", *SIGNALS[1]),
+        (predicting, "write_array", *SIGNALS[0]),
+        (submitting, "draw_predictions", *SIGNALS[0]),
+        (submitting, "write_submission", *SIGNALS[1]),
     ],
 )
 def test_a_run_may_be_stopped_anywhere_and_goes_on(
     diapir: Command, finished: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    step: str, number: signal.Signals, status: int,
+    place: Any, step: str, number: signal.Signals, status: int,
 ) -> None:  # fmt: skip
-    do_step = getattr(pipeline, step)
+    do_step = getattr(place, step)
 
     def do_it_and_be_stopped(*arguments: Any, **named: Any) -> Any:
         done = do_step(*arguments, **named)
@@ -276,7 +284,7 @@ def test_a_run_may_be_stopped_anywhere_and_goes_on(
         return done
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, step, do_it_and_be_stopped)
+        patch.setattr(place, step, do_it_and_be_stopped)
         answer = diapir("run", tiny, "--out", tmp_path / "run")
     assert answer.status == status
     assert answer.out == ""
@@ -330,7 +338,7 @@ def test_signals_to_a_real_process_cost_no_byte(tmp_path: Path) -> None:
 
 
 def num_steps_saved(out: Path) -> int:
-    facts = load_tensors(out / "fold-0" / "checkpoint.safetensors")[1]
+    facts = load_tensors(out / "train" / "fold-0" / "checkpoint.safetensors")[1]
     return int(facts["progress"]["total_steps"])
 
 
@@ -351,7 +359,7 @@ def test_two_processes_train_one_net_together(tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert out.count("score  ") == 1, "the first process alone prints"
     pipeline.run_recipe(tiny_run_recipe(changes), tmp_path / "one", data_path=None)
-    one, two = (read_log(tmp_path / name / "fold-0") for name in ("one", "two"))
+    one, two = (read_log(tmp_path / name / "train" / "fold-0") for name in ("one", "two"))
     assert [record["epoch"] for record in two] == [1, 2, 1]
     assert [record["learning_rate"] for record in two] == [record["learning_rate"] for record in one]
     for alone, together in zip(one, two, strict=True):

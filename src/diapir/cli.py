@@ -128,6 +128,10 @@ def run(
         Path | None, typer.Option(help="A data set: the competition's files, or a prepared folder.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Keep the steps that a changed recipe or data set leaves as they are.")
+    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the steps and what is to do, and leave.")] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave faulty tiles out; the record names them.")
     ] = False,
@@ -146,11 +150,14 @@ def run(
 
     settings = read_recipe(recipe, changes=change or ())
 
-    from diapir.pipeline import run_recipe, summary
+    from diapir.pipeline.run import run_recipe, show_plan, summary
 
+    if plan:
+        print(show_plan(settings, out, data_path=data, skip_bad=skip_bad))
+        return
     try:
         record = run_recipe(
-            settings, out, data_path=data, resume=resume, skip_bad=skip_bad, devices=devices,
+            settings, out, data_path=data, resume=resume, update=update, skip_bad=skip_bad, devices=devices,
             tracker_names=[tracker.value for tracker in dict.fromkeys(track or ())],
         )  # fmt: skip
     except Stopped as stop:
@@ -167,7 +174,7 @@ def predict(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave faulty tiles out.")] = False,
 ) -> None:
     """Find salt in the unlabelled tiles of a data set with the models of a run."""
-    from diapir.pipeline import predict_with_run
+    from diapir.pipeline.run import predict_with_run
     from diapir.predict.submission import write_submission
 
     tiles, masks = predict_with_run(run, data, skip_bad=skip_bad)

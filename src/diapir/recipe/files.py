@@ -20,7 +20,7 @@ from diapir.recipe.sections import Section
 from diapir.recipe.whole import Recipe
 
 _Path = tuple[int | str, ...]
-_KINDS = "'timm', 'residual'"
+_TAGS = {"'kind'": "'timm', 'residual'", "'do'": "'train', 'predict', 'pseudo-label', 'submit'"}
 # Aliases let a small file describe a huge value: it is shown in part, without being written out first.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring, _SHORT.maxother = 2, 3, 4, 60, 60
@@ -63,7 +63,10 @@ def check_recipe(raw: Mapping[str, Any], *, source: str) -> Recipe:
 
 def write_recipe(recipe: Recipe) -> str:
     """The recipe as YAML with every default spelled out; `read_recipe` gives it back."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110)
+    settings = recipe.model_dump(mode="json")
+    first = ("name", "about", "seed", "precision", "data", "folds")
+    ordered = {key: settings[key] for key in first} | settings
+    return yaml.safe_dump(ordered, sort_keys=False, width=110)
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,8 @@ def _sentence(item: ErrorDetails) -> str:
         case "missing":
             return "this key is needed, and missing"
         case "union_tag_not_found" | "union_tag_invalid":
-            return f"expected the key 'kind' with one of {_KINDS}"
+            key = item["ctx"]["discriminator"]
+            return f"expected the key {key} with one of {_TAGS[key]}"
         case "model_type" | "model_attributes_type":
             return "expected a mapping of settings"
         case "tuple_type":
@@ -201,8 +205,8 @@ def _repaired(raw: Mapping[str, Any], found: Sequence[_Finding]) -> dict[str, An
         node: Any = repaired
         for part in parents:
             node = node[part] if not isinstance(node, dict) or part in node else {}
-        in_stage = parents[:1] == ["stages"] and len(parents) == 2
-        if parents == ["stages"]:
+        in_stage = parents[-2:-1] == ["stages"]
+        if parents[-1:] == ["stages"]:
             node[last] = {"name": f"made-up-{number}", "epochs": 1}
         elif (not parents or in_stage) and last in ("name", "epochs"):
             node[last] = f"made-up-{number}" if last == "name" else 1
@@ -212,8 +216,13 @@ def _repaired(raw: Mapping[str, Any], found: Sequence[_Finding]) -> dict[str, An
 
 
 def _setting(path: _Path) -> _Path:
-    """The setting, or the stage, that a path lies in: an entry of any other list counts as the whole list."""
-    while len(path) > 1 and isinstance(path[-1], int) and path[:-1] != ("stages",):
+    """The setting, or the stage, that a path lies in: an entry of any other list counts as the whole list.
+
+    Steps hang together so closely that a fault in one of them counts as one in them all.
+    """
+    if path[:1] == ("steps",):
+        return ("steps",)
+    while len(path) > 1 and isinstance(path[-1], int) and path[-2] != "stages":
         path = path[:-1]
     return path
 
@@ -230,10 +239,14 @@ def _dotted(path: _Path) -> str:
 def _keys_at(path: Sequence[int | str]) -> set[str]:
     """Keys that exist in the section at a path; in any of them where the path may lead to several."""
     sections: list[type[Section]] = [Recipe]
+    is_name = False  # of an entry of a mapping, which is no key of a section
     for part in path:
-        if isinstance(part, str):
+        if isinstance(part, str) and not is_name:
             fields = [section.model_fields[part] for section in sections if part in section.model_fields]
             sections = [found for field in fields for found in _sections_in(field.annotation)]
+            is_name = any(typing.get_origin(field.annotation) is dict for field in fields)
+        else:
+            is_name = False
     return {key for section in sections for key in section.model_fields}
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from diapir.recipe.nets import Net, net_faults
 from diapir.recipe.sections import Count, Real, Section, Whole
+from diapir.recipe.steps import STRAIGHT, Name, Step, Train, step_faults
 from diapir.recipe.tiles import Data, Folds, Framing, Input
 from diapir.recipe.training import Augment, Average, Stage
 
@@ -28,28 +29,51 @@ class Predict(Section):
     threshold: Literal["tuned"] | Annotated[Real, Field(gt=0, lt=1)] = "tuned"
 
 
-class Recipe(Section):
-    """A whole run in one file."""
+class Model(Section):
+    """One model: what it sees, what it is, how it learns and how it predicts."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    framing: Framing = Framing()
+    input: Input = Input()
+    net: Net = Net()
+    augment: Augment = Augment()
+    stages: tuple[Stage, ...] = ()
+    average: Average = Average()
+    predict: Predict = Predict()
+
+
+class Recipe(Model):
+    """A whole run in one file: its own model's sections, or several models by name, and the steps that use them.
+
+    Args:
+        models: for train steps to name; a recipe of one model needs none.
+        steps: in order; none for train, predict, submit.
+    """
+
+    name: Name
     about: str = ""
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     data: Data = Data()
     folds: Folds = Folds()
-    framing: Framing = Framing()
-    input: Input = Input()
-    net: Net = Net()
-    augment: Augment = Augment()
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-    average: Average = Average()
-    predict: Predict = Predict()
+    models: Annotated[dict[Name, Model], Field(default_factory=dict)]
+    steps: tuple[Annotated[Step, Field(discriminator="do")], ...] = ()
 
     @property
     def digest(self) -> str:
         """SHA-256 over every setting, defaults included; `name` and `about` do not count."""
         settings = self.model_dump(mode="json", exclude={"name", "about"})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def all_steps(self) -> tuple[Step, ...]:
+        """The steps, also of a recipe that names none."""
+        return self.steps or STRAIGHT
+
+    def of_step(self, step: Train) -> "Recipe":
+        """The recipe of one train step alone: its model's sections and stages, without further models or steps."""
+        model = self.models[step.model] if step.model else self
+        parts = {key: getattr(model, key) for key in Model.model_fields}
+        return self.model_copy(update=parts | {"stages": step.stages or model.stages, "models": {}, "steps": ()})
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
@@ -59,21 +83,42 @@ class Recipe(Section):
 
 
 def _combination_faults(recipe: Recipe) -> Iterator[str]:
-    names = [stage.name for stage in recipe.stages]
+    yield from step_faults(recipe.all_steps, models=recipe.models)
+    yield from _model_faults(recipe, place="")
+    for name, model in recipe.models.items():
+        yield from _model_faults(model, place=f"models.{name}.")
+    for row, step in enumerate(recipe.all_steps):
+        if isinstance(step, Train) and (not step.model or step.model in recipe.models):
+            yield from _training_faults(recipe, step, place=f"steps.{row}." if recipe.steps else "")
+
+
+def _model_faults(model: Model, *, place: str) -> Iterator[str]:
+    yield from (f"{place}{fault}" for fault in net_faults(model.net))
+    if len(set(model.predict.views)) != len(model.predict.views):
+        yield f"{place}predict.views: {list(model.predict.views)} names a view twice"
+
+
+def _training_faults(recipe: Recipe, step: Train, *, place: str) -> Iterator[str]:
+    """What does not fit together in a train step: its stages, against each other and against its net."""
+    if not step.stages:
+        place = f"models.{step.model}." if step.model else ""
+    own = recipe.of_step(step)
+    if not own.stages:
+        yield f"{place}stages: at least one is needed, found none"
+        return
+    names = [stage.name for stage in own.stages]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"stages: '{name}' is what two of them are called"
-    for index, stage in enumerate(recipe.stages):
-        if stage.loss.has_salt > 0 and not recipe.net.has_salt_head:
-            yield f"stages.{index}.loss.has_salt: {stage.loss.has_salt} needs net.has_salt_head: true, found false"
+        yield f"{place}stages: '{name}' is what two of them are called"
+    for index, stage in enumerate(own.stages):
+        if stage.loss.has_salt > 0 and not own.net.has_salt_head:
+            path = f"{place}stages.{index}.loss.has_salt"
+            yield f"{path}: {stage.loss.has_salt} needs net.has_salt_head: true, found false"
         if stage.keep_state and index == 0:
-            yield "stages.0.keep_state: true, but the first stage has no state before it"
-        before, own = recipe.stages[index - 1].optimiser.name, stage.optimiser.name
-        if stage.keep_state and index > 0 and own != before:
-            clash = f"stages.{index}.optimiser.name '{own}' follows stages.{index - 1}.optimiser.name '{before}'"
-            yield f"stages.{index}.keep_state: true, but {clash}"
-    if recipe.net.has_salt_head and all(stage.loss.has_salt == 0 for stage in recipe.stages):
-        weights = ", ".join(f"stages.{index}.loss.has_salt" for index in range(len(recipe.stages)))
+            yield f"{place}stages.0.keep_state: true, but the first stage has no state before it"
+        before, name = own.stages[index - 1].optimiser.name, stage.optimiser.name
+        if stage.keep_state and index > 0 and name != before:
+            clash = f"stages.{index}.optimiser.name '{name}' follows stages.{index - 1}.optimiser.name '{before}'"
+            yield f"{place}stages.{index}.keep_state: true, but {clash}"
+    if own.net.has_salt_head and all(stage.loss.has_salt == 0 for stage in own.stages):
+        weights = ", ".join(f"{place}stages.{index}.loss.has_salt" for index in range(len(own.stages)))
         yield f"net.has_salt_head: true, but 0 is the weight of {weights}, so the head would never learn"
-    yield from net_faults(recipe.net)
-    if len(set(recipe.predict.views)) != len(recipe.predict.views):
-        yield f"predict.views: {list(recipe.predict.views)} names a view twice"

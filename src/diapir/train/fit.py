@@ -20,7 +20,7 @@ from diapir.nets.build import build_net
 from diapir.nets.encoders import TimmEncoder
 from diapir.nets.framing import Frame, InputSpec
 from diapir.nets.infer import TileTensors
-from diapir.nets.weights import load_encoder_weights, save_tensors
+from diapir.nets.weights import load_encoder_weights, load_tensors, save_tensors
 from diapir.recipe import nets as recipes
 from diapir.recipe.tiles import Framing
 from diapir.recipe.training import Stage
@@ -94,6 +94,7 @@ def fit_fold(
     *,
     folder: Path,
     fabric: Fabric,
+    begin_with: Path | None = None,
     trackers: Sequence[Tracker] = (),
     stop_asked: Callable[[], int | None] = lambda: None,
     on_step: Callable[[int], None] = lambda _: None,
@@ -104,6 +105,7 @@ def fit_fold(
     never interrupted (on a processor).
 
     Args:
+        begin_with: weights of the same net, in place of random ones.
         on_step: called with the number of steps taken; tests interrupt here.
 
     Raises:
@@ -116,7 +118,9 @@ def fit_fold(
     if smallest < fabric.world_size:
         raise InputError.of(f"--devices {fabric.world_size}", f"a batch of {smallest} cannot be shared by so many")
     folder.mkdir(parents=True, exist_ok=True)
-    sitting = _begin(recipe, fold, folder=folder, fabric=fabric, trackers=trackers, stop_asked=stop_asked)
+    sitting = _begin(
+        recipe, fold, folder=folder, fabric=fabric, begin_with=begin_with, trackers=trackers, stop_asked=stop_asked
+    )
     total = sum(stage.epochs * _steps(stage, fold) for stage in recipe.stages)
     _stop_if_hopeless(sitting)
     with TrainingBar(fold.name, total=total, done=sitting.progress.total_steps, shown=fabric.is_global_zero) as bar:
@@ -148,6 +152,7 @@ def _begin(
     *,
     folder: Path,
     fabric: Fabric,
+    begin_with: Path | None,
     trackers: Sequence[Tracker],
     stop_asked: Callable[[], int | None],
 ) -> _Sitting:
@@ -158,6 +163,8 @@ def _begin(
     if saved is None and isinstance(encoder, recipes.TimmEncoder) and encoder.weights != "none":
         assert isinstance(net.encoder, TimmEncoder)
         load_encoder_weights(net.encoder, encoder.name, encoder.weights)
+    if saved is None and begin_with is not None:
+        net.load_state_dict(load_tensors(begin_with)[0])
     net = net.to(memory_format=torch.channels_last)
     average = copy.deepcopy(net).requires_grad_(False) if recipe.average.decay else None
     wrapped = fabric.setup_module(net)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from diapir import pipeline
 from diapir.data.synthetic import make_synthetic
 from diapir.data.tiles import DataSet, write_data
 from diapir.faults import InputError
@@ -18,7 +17,9 @@ from diapir.nets.build import build_net
 from diapir.nets.framing import InputSpec
 from diapir.nets.infer import predict_probabilities
 from diapir.nets.weights import load_tensors
-from diapir.pipeline import predict_with_run, run_recipe, summary
+from diapir.pipeline import run as pipeline
+from diapir.pipeline import training
+from diapir.pipeline.run import predict_with_run, run_recipe, summary
 from diapir.predict.scoring import score_submission
 from diapir.predict.submission import read_submission, write_submission
 from diapir.predict.threshold import CANDIDATES
@@ -30,7 +31,7 @@ from diapir.train.fit import WEIGHTS_LAST, Fold, build_frame, read_log
 from fake_tgs import UNLABELLED, tgs_files, write_folder
 from fake_training import tiny_run_recipe
 
-QUICKSTART = Path(__file__).parent.parent / "recipes" / "quickstart.yaml"
+QUICKSTART = Path(__file__).parent.parent.parent / "recipes" / "quickstart.yaml"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -69,7 +70,7 @@ def _no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **named: object) -> None:
         raise AssertionError("it was trained again")
 
-    monkeypatch.setattr(pipeline, "fit_fold", refuse)
+    monkeypatch.setattr(training, "fit_fold", refuse)
 
 
 def visible(folder: Path) -> set[str]:
@@ -93,7 +94,8 @@ def test_the_quickstart_runs_to_its_end(tmp_path: Path) -> None:
     record = run_recipe(recipe, tmp_path / "run", data_path=None)
     data = make_synthetic(labelled=12, unlabelled=3, seed=1)[0]
     assert visible(tmp_path / "run") == {
-        "recipe.yaml", "folds.csv", "fold-0", "submission.csv", "truth.csv", "tiles.png", "record.json",
+        "recipe.yaml", "folds.csv", "train", "predict", "submit", "submission.csv", "truth.csv", "tiles.png",
+        "record.json",
     }  # fmt: skip
     assert read_json(tmp_path / "run" / "record.json") == record
     assert ids_of(tmp_path / "run" / "submission.csv") == list(data.unlabelled.ids)
@@ -108,8 +110,8 @@ def test_the_quickstart_runs_to_its_end(tmp_path: Path) -> None:
 
 
 def test_each_epoch_is_a_line_of_the_log(finished: Path, recipe: Recipe) -> None:
-    log, num_epochs = read_log(finished / "fold-0"), sum(stage.epochs for stage in recipe.stages)
-    assert len((finished / "fold-0" / "log.jsonl").read_text().splitlines()) == len(log) == num_epochs
+    log, num_epochs = read_log(finished / "train" / "fold-0"), sum(stage.epochs for stage in recipe.stages)
+    assert len((finished / "train" / "fold-0" / "log.jsonl").read_text().splitlines()) == len(log) == num_epochs
     assert read_json(finished / "record.json")["epochs"] == num_epochs
 
 
@@ -150,11 +152,11 @@ def test_all_folds_train_a_model_each_and_predict_by_their_mean(tmp_path: Path, 
     assert "mean over 20 held-out tiles" in record["score_kind"]
     probabilities = []
     for fold in (0, 1):
-        tensors, facts = load_tensors(tmp_path / f"fold-{fold}" / WEIGHTS_LAST)
+        weights, facts = load_tensors(tmp_path / "train" / f"fold-{fold}" / WEIGHTS_LAST)
         net = build_net(recipe.net, in_channels=2)
-        net.load_state_dict(tensors)
+        net.load_state_dict(weights)
         spec = InputSpec(**facts["spec"] | {"channels": recipe.input.channels})
-        tiles = pipeline._tensors(data.unlabelled, torch.device("cpu"))
+        tiles = tensors(data.unlabelled, torch.device("cpu"))
         batches = predict_probabilities(
             net, tiles, spec=spec, frame=build_frame(recipe.framing), views=("plain",), batch=99,
             autocast=torch.no_grad,
@@ -195,7 +197,12 @@ def test_an_unfinished_run_needs_resume(copy: Path, finished: Path, recipe: Reci
 
 def test_resume_may_be_given_from_the_start(recipe: Recipe, tmp_path: Path, finished: Path) -> None:
     run_recipe(recipe, tmp_path / "run", data_path=None, resume=True)
-    for name in ("submission.csv", "fold-0/weights-last.safetensors", "fold-0/weights-best.safetensors", "tiles.png"):
+    for name in (
+        "submission.csv",
+        "train/fold-0/weights-last.safetensors",
+        "train/fold-0/weights-best.safetensors",
+        "tiles.png",
+    ):
         assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes(), name
 
 
@@ -320,7 +327,7 @@ def test_constant_tiles_are_dropped_from_training_alone(
         found.append(fold)
         raise InputError.of("", "enough")
 
-    monkeypatch.setattr(pipeline, "fit_fold", note)
+    monkeypatch.setattr(training, "fit_fold", note)
     for drop in (False, True):
         with pytest.raises(InputError, match="enough"):
             run_recipe(tiny_run_recipe({"data.drop_constant": drop}), tmp_path / str(drop), data_path=path)
@@ -342,7 +349,7 @@ def test_a_finished_run_predicts_the_same_masks_again(finished: Path, data: Data
 
 def test_a_run_that_cannot_predict_says_why(copy: Path, data: DataSet, tmp_path: Path) -> None:
     path = write_set(data, tmp_path / "data")
-    weights = copy / "fold-0" / WEIGHTS_LAST
+    weights = copy / "train" / "fold-0" / WEIGHTS_LAST
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-7])
     with pytest.raises(InputError, match=WEIGHTS_LAST):
@@ -365,6 +372,6 @@ def test_a_run_that_cannot_predict_says_why(copy: Path, data: DataSet, tmp_path:
 def test_the_best_weights_predict_where_the_recipe_says_so(finished: Path, data: DataSet, tmp_path: Path) -> None:
     recipe = tiny_run_recipe({"predict.weights": "best"})
     run_recipe(recipe, tmp_path / "run", data_path=None)
-    (tmp_path / "run" / "fold-0" / WEIGHTS_LAST).unlink()
+    (tmp_path / "run" / "train" / "fold-0" / WEIGHTS_LAST).unlink()
     assert len(predict_with_run(tmp_path / "run", write_set(data, tmp_path / "data"))[0]) == 5
     assert json.loads((tmp_path / "run" / "record.json").read_text())["recipe_digest"] == recipe.digest

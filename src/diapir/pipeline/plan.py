@@ -1,0 +1,110 @@
+"""What a run has to do: each step's identity, and whether it was done, was begun, or must be done again."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, assert_never
+
+from diapir.recipe.steps import PredictStep, PseudoLabel, Step, Submit, Train, sources
+from diapir.recipe.whole import Recipe
+from diapir.runs import read_json, write_json
+
+STEP, RECORD = "step.json", "record.json"
+State = Literal["done", "begun", "new", "changed"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step of a run.
+
+    Args:
+        digest: SHA-256 over everything that its result depends on: its settings, the data, the steps before it.
+        state: `changed` where the folder holds the step's result, or a part of it, by other settings or other data.
+    """
+
+    step: Step
+    digest: str
+    state: State
+
+
+def plan_steps(recipe: Recipe, out: Path, *, data_digest: str) -> list[Planned]:
+    """Every step of a recipe, in order, with what the run's folder knows of it."""
+    digests: dict[str, str] = {}
+    planned = []
+    for step in recipe.all_steps:
+        inputs = {key: digests[name] for key, (name, _) in sources(step).items()}
+        facts: dict[str, Any] = {"step": step.do, "settings": _settings(recipe, step), "inputs": inputs}
+        if not inputs:
+            facts["data"] = data_digest
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        digests[step.name] = digest
+        state = _state(out / step.name, digest)
+        if isinstance(step, Submit) and state == "done" and not (out / RECORD).exists():
+            state = "begun"
+        planned.append(Planned(step, digest, state))
+    return planned
+
+
+def mark_begun(out: Path, planned: Planned) -> None:
+    """Note whose folder it is before anything is put there."""
+    write_json(out / planned.step.name / STEP, {"digest": planned.digest, "finished": False})
+
+
+def mark_done(out: Path, planned: Planned, figures: dict[str, Any]) -> None:
+    """Note that a step is done, and what it found."""
+    write_json(out / planned.step.name / STEP, {"digest": planned.digest, "finished": True, "figures": figures})
+
+
+def figures_of(out: Path, name: str) -> dict[str, Any]:
+    """What a step that is done found."""
+    figures: dict[str, Any] = read_json(out / name / STEP)["figures"]
+    return figures
+
+
+def plan_text(planned: Sequence[Planned]) -> str:
+    """The plan for a person: a line a step."""
+    says = {"done": "done, kept", "begun": "goes on", "new": "to do", "changed": "changed: to do again"}
+    rows = [(one.step.name, one.step.do, _takes(one.step), says[one.state]) for one in planned]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]) for row in rows
+    )
+
+
+def _takes(step: Step) -> str:
+    names = [name for name, _ in sources(step).values()]
+    return f"from {', '.join(names)}" if names else ""
+
+
+def _state(folder: Path, digest: str) -> State:
+    if not (folder / STEP).exists():
+        return "new"
+    mark = read_json(folder / STEP)
+    if not isinstance(mark, dict) or mark.get("digest") != digest:
+        return "changed"
+    return "done" if mark.get("finished") else "begun"
+
+
+def _settings(recipe: Recipe, step: Step) -> dict[str, Any]:
+    """What a step's result depends on besides its inputs; names and what only later steps look at do not count."""
+    match step:
+        case Train():
+            own = recipe.of_step(step).model_dump(mode="json", exclude={"name", "about", "predict", "models", "steps"})
+            return own | {"tiles": step.tiles, "one_model": step.one_model}
+        case PredictStep():
+            return trained_recipe(recipe, step.of).predict.model_dump(mode="json", exclude={"threshold"})
+        case PseudoLabel():
+            return step.model_dump(mode="json", exclude={"name", "of"})
+        case Submit():
+            return {"threshold": recipe.predict.threshold}
+        case _:
+            assert_never(step)
+
+
+def trained_recipe(recipe: Recipe, name: str) -> Recipe:
+    """The recipe of the train step of that name alone."""
+    step = next(step for step in recipe.all_steps if step.name == name)
+    assert isinstance(step, Train)
+    return recipe.of_step(step)

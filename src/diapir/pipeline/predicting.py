@@ -1,0 +1,106 @@
+"""The predict step: probabilities of a train step's models."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from diapir.data.tiles import TileSet
+from diapir.nets.build import build_net
+from diapir.nets.framing import InputSpec
+from diapir.nets.infer import predict_probabilities
+from diapir.nets.weights import load_tensors
+from diapir.pipeline.predictions import HELD_OUT, ROWS, unlabelled_name, write_array
+from diapir.pipeline.workplace import Fold, Workplace, fold_folder, folds_of, held_out_rows, tensors
+from diapir.recipe.steps import Train
+from diapir.recipe.whole import Recipe
+from diapir.runs import atomic_path
+from diapir.train.fit import WEIGHTS_BEST, WEIGHTS_LAST, stage_frame
+
+
+def predict(place: Workplace, step: Train, *, folder: Path, keep_folds: bool) -> dict[str, Any]:
+    """Probabilities of a train step's models, written to `folder`.
+
+    Args:
+        keep_folds: also keep what each fold's model says of the unlabelled tiles, for leak-free pseudo-labels.
+    """
+    rows, held_out = [], []
+    for fold in folds_of(place.recipe, step):
+        own = held_out_rows(place, fold)
+        batches = fold_batches(
+            place.recipe, step, place.data.labelled.take(own), fold=fold, out=place.out, fabric=place.fabric
+        )
+        held_out += [batch.astype(np.float16) for batch in batches]
+        rows.append(own)
+    write_array(folder / ROWS, np.concatenate(rows))
+    write_array(folder / HELD_OUT, np.concatenate(held_out))
+    _predict_unlabelled(place, step, folder=folder, keep_folds=keep_folds)
+    return {"held_out": sum(map(len, rows)), "unlabelled": len(place.data.unlabelled)}
+
+
+def mean_batches(
+    recipe: Recipe, step: Train, tiles: TileSet, *, out: Path, fabric: Fabric
+) -> Iterator[tuple[NDArray[np.float32], list[NDArray[np.float32]]]]:
+    """Probabilities of tiles, batch after batch: the mean of all the folds' models, and each by itself; (b, h, w)."""
+    streams = [fold_batches(recipe, step, tiles, fold=fold, out=out, fabric=fabric) for fold in folds_of(recipe, step)]
+    total = -(-len(tiles) // recipe.of_step(step).predict.batch)
+    console = Console(stderr=True)
+    for parts in track(
+        zip(*streams, strict=True), "predicting", total=total, console=console, disable=not console.is_terminal
+    ):
+        yield sum(parts) / len(parts), list(parts)
+
+
+def fold_batches(
+    recipe: Recipe, step: Train, tiles: TileSet, *, fold: Fold, out: Path, fabric: Fabric
+) -> Iterator[NDArray[np.float32]]:
+    """Probabilities of tiles by one fold's model, batch after batch: (b, h, w)."""
+    own = recipe.of_step(step)
+    name = WEIGHTS_BEST if own.predict.weights == "best" else WEIGHTS_LAST
+    weights, facts = load_tensors(fold_folder(out, step, fold) / name)
+    spec = InputSpec(**facts["spec"] | {"channels": tuple(facts["spec"]["channels"])})
+    net = build_net(own.net, in_channels=len(spec.channels)).to(memory_format=torch.channels_last)
+    net.load_state_dict(weights)
+    net = net.to(fabric.device)
+    for batch in predict_probabilities(
+        net,
+        tensors(tiles, fabric.device),
+        spec=spec,
+        frame=stage_frame(own, own.stages[-1]),
+        views=own.predict.views,
+        batch=own.predict.batch,
+        autocast=fabric.autocast,
+    ):
+        yield batch.cpu().numpy()
+
+
+def _predict_unlabelled(place: Workplace, step: Train, *, folder: Path, keep_folds: bool) -> None:
+    tiles = place.data.unlabelled
+    names = [unlabelled_name(None)]
+    names += [unlabelled_name(fold) for fold in folds_of(place.recipe, step) if keep_folds and fold is not None]
+    with ExitStack() as files:
+        arrays = [_new_array(files.enter_context(atomic_path(folder / name)), tiles.images.shape) for name in names]
+        start = 0
+        for mean, parts in mean_batches(place.recipe, step, tiles, out=place.out, fabric=place.fabric):
+            for array, part in zip(arrays, [mean, *parts][: len(arrays)], strict=True):
+                array[start : start + len(part)] = part
+            start += len(mean)
+        for array in arrays:
+            getattr(array, "flush", lambda: None)()
+
+
+def _new_array(path: Path, shape: Sequence[int]) -> NDArray[np.float16]:
+    """A float16 array whose file grows as it is filled, so that 18,000 tiles by ten folds need no memory."""
+    if not shape[0]:
+        # An empty file cannot be mapped.
+        with path.open("wb") as file:
+            np.save(file, np.empty(shape, np.float16), allow_pickle=False)
+        return np.empty(shape, np.float16)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=tuple(shape))

@@ -1,0 +1,87 @@
+"""The pseudo-label step: confident predictions of unlabelled tiles become masks to train on, with an audit trail."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diapir.faults import InputError
+from diapir.pipeline.predictions import read_array, read_predictions, write_array
+from diapir.pipeline.workplace import Fold, Workplace
+from diapir.recipe.steps import PseudoLabel
+from diapir.runs import write_text
+
+AUDIT = "audit.csv"
+_CHUNK = 1024
+
+
+def confidence(probability: NDArray[np.floating], *, low: float, high: float) -> NDArray[np.float64]:
+    """Share of each tile's pixels that are sure, for probabilities (n, h, w): (n,).
+
+    Source: the 1st place of the TGS competition, with low 0.2 and high 0.8.
+    """
+    found = np.empty(len(probability))
+    for start in range(0, len(probability), _CHUNK):
+        part = probability[start : start + _CHUNK]
+        found[start : start + len(part)] = ((part < low) | (part > high)).mean((1, 2))
+    return found
+
+
+def pseudo_label(place: Workplace, step: PseudoLabel, *, folds: tuple[int, ...], number: int) -> dict[str, Any]:
+    """Label the unlabelled tiles that are sure enough, for each fold, or once for all.
+
+    Args:
+        folds: the folds of the models behind the predictions.
+        number: of this round: how many pseudo-label steps there are up to and with this one.
+
+    Raises:
+        InputError: no tile is sure enough.
+    """
+    folder = place.out / step.name
+    rows_of_audit, counts = [], {}
+    for fold in folds if step.leak_free else (None,):
+        probability = read_predictions(place.out / step.of, fold).unlabelled
+        sure = confidence(probability, low=step.low, high=step.high)
+        taken = sure >= step.confidence
+        if step.drop_constant:
+            images = place.data.unlabelled.images
+            taken &= np.ptp(images.reshape(len(images), -1), axis=1) > 0
+        rows = np.flatnonzero(taken)
+        if not len(rows):
+            best = f"the surest has {sure.max():.3f}" if len(sure) else "there are no unlabelled tiles"
+            raise InputError.of(f"step {step.name}", f"no tile reaches confidence {step.confidence}; {best}")
+        chosen = probability[rows]
+        masks = np.asarray(chosen) if step.soft else (chosen > 0.5).astype(np.uint8)
+        write_array(folder / _name("rows", fold), rows)
+        write_array(folder / _name("masks", fold), masks)
+        counts["all folds" if fold is None else f"fold {fold}"] = len(rows)
+        ids = place.data.unlabelled.ids
+        model = f"{step.of} {'mean of all folds' if fold is None else f'fold {fold}'}"
+        salt = (chosen > 0.5).mean((1, 2))
+        rows_of_audit += [
+            (ids[row], model, number, f"{sure[row]:.4f}", f"{share:.4f}") for row, share in zip(rows, salt, strict=True)
+        ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "model", "round", "confidence", "salt_share"])
+    writer.writerows(rows_of_audit)
+    write_text(folder / AUDIT, text.getvalue())
+    return {"round": number, "tiles": counts, "leak_free": step.leak_free}
+
+
+def read_pseudo_labels(folder: Path, fold: Fold) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Rows of unlabelled tiles, and their masks (n, h, w): uint8 of 0 and 1, or float16 probabilities.
+
+    Args:
+        fold: the fold that is to be trained; labels that were made for all folds serve every one.
+    """
+    if not (folder / _name("rows", fold)).exists():
+        fold = None
+    return np.asarray(read_array(folder / _name("rows", fold))), np.asarray(read_array(folder / _name("masks", fold)))
+
+
+def _name(what: str, fold: Fold) -> str:
+    return f"{what}.npy" if fold is None else f"{what}-fold-{fold}.npy"

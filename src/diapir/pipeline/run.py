@@ -1,0 +1,277 @@
+"""A recipe's run, from tiles to submission: each step done once, kept, and gone on with where it was stopped."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diapir.data.folds import make_folds, write_folds
+from diapir.data.synthetic import make_synthetic
+from diapir.data.tgs import open_data
+from diapir.data.tiles import DataSet, TileSet
+from diapir.faults import InputError
+from diapir.nets.build import build_net
+from diapir.nets.weights import fetch_pretrained
+from diapir.pipeline.plan import RECORD, Planned, figures_of, mark_begun, mark_done, plan_steps, plan_text
+from diapir.pipeline.predicting import mean_batches, predict
+from diapir.pipeline.predictions import read_predictions
+from diapir.pipeline.pseudo import pseudo_label
+from diapir.pipeline.submitting import PICTURE, SUBMISSION, interval_text, submit
+from diapir.pipeline.training import train
+from diapir.pipeline.workplace import Workplace, folds_of, step_named
+from diapir.predict.submission import write_submission
+from diapir.processor import is_first_process
+from diapir.recipe.files import read_recipe, write_recipe
+from diapir.recipe.nets import TimmEncoder
+from diapir.recipe.steps import PredictStep, PseudoLabel, Submit, Train, sources
+from diapir.recipe.whole import Recipe
+from diapir.runs import locked_folder, provenance, read_json, write_json, write_text
+from diapir.train.stop import stop_requests
+from diapir.train.together import end_helpers, make_fabric
+from diapir.train.tracking import TrackerName, require_trackers
+
+RECIPE, FOLDS, TRUTH = "recipe.yaml", "folds.csv", "truth.csv"
+
+
+def run_recipe(
+    recipe: Recipe,
+    out: Path,
+    *,
+    data_path: Path | None,
+    resume: bool = False,
+    update: bool = False,
+    skip_bad: bool = False,
+    devices: int = 1,
+    tracker_names: Sequence[TrackerName] = (),
+) -> dict[str, Any]:
+    """Do everything that a recipe says, in `out`; gives the record, which is also written there.
+
+    A finished run is not done again. An unfinished one goes on with `resume`. With several devices, this process starts
+    the command that it is once more for each of them; those helpers give an empty record.
+
+    Args:
+        update: where the folder holds a run of another recipe or other data, keep the steps that are the same, and do
+            the others again in place of the old ones.
+
+    Raises:
+        InputError: the folder holds another run and `update` is not set, or an unfinished one and `resume` is not set;
+            the data are faulty; or the recipe, the devices or the trackers cannot be had.
+        Stopped: on SIGTERM or Ctrl-C in training, after the state was saved.
+        TrainingFailed: as `fit_fold`.
+    """
+    first = is_first_process()
+    with locked_folder(out) if first else nullcontext():
+        if first:
+            _require_same_run(recipe, out, resume=resume, update=update)
+            _require_nets(recipe)
+            require_trackers(tracker_names)
+        data, truth = _open_data(recipe, data_path, skip_bad=skip_bad)
+        plan = plan_steps(recipe, out, data_digest=data.digest)
+        if first and not update and any(one.state == "changed" for one in plan):
+            raise InputError.of(out, "it holds a run of other data; name another folder, or add --update to replace it")
+        if first and (out / RECORD).exists() and all(one.state == "done" for one in plan):
+            return _finished_record(out)
+        numbers = make_folds(data.labelled, recipe.folds)
+        fabric = make_fabric(recipe.precision, devices=devices, may_leave_weights_unused=_may_leave_unused(recipe))
+        if first:
+            # All that can be refused was, so the folder becomes this run's.
+            write_text(out / RECIPE, write_recipe(recipe))
+            write_folds(out / FOLDS, data.labelled.ids, numbers, recipe.folds)
+            if truth is not None:
+                write_submission(out / TRUTH, data.unlabelled.ids, truth)
+        place = Workplace(recipe=recipe, data=data, numbers=numbers, out=out, fabric=fabric, trackers=tracker_names)
+        try:
+            _do_steps(place, plan)
+        except BaseException:
+            end_helpers(fabric)
+            raise
+        return _finished_record(out) if fabric.is_global_zero else {}
+
+
+def show_plan(recipe: Recipe, out: Path, *, data_path: Path | None, skip_bad: bool = False) -> str:
+    """What `run_recipe` would do in `out`, a line a step; nothing is written."""
+    data, _ = _open_data(recipe, data_path, skip_bad=skip_bad)
+    return plan_text(plan_steps(recipe, out, data_digest=data.digest))
+
+
+def predict_with_run(run: Path, data_path: Path, *, skip_bad: bool = False) -> tuple[TileSet, NDArray[np.uint8]]:
+    """Masks of a data set's unlabelled tiles by the models of a finished run, at its threshold.
+
+    Raises:
+        InputError: the run is not finished, its files are damaged, or the data are faulty or have no unlabelled tiles.
+    """
+    if not (run / RECORD).exists():
+        raise InputError.of(run, f"expected the folder of a finished run, found no {RECORD} in it")
+    record = read_json(run / RECORD)
+    recipe = read_recipe(run / RECIPE)
+    if not isinstance(record, dict) or record.get("recipe_digest") != recipe.digest or "threshold" not in record:
+        raise InputError.of(run, f"its {RECORD} and {RECIPE} do not belong together; use another copy of the run")
+    tiles = open_data(data_path, skip_bad=skip_bad).unlabelled
+    if not len(tiles):
+        raise InputError.of(data_path, "expected unlabelled tiles to find salt in, found none")
+    fabric = make_fabric(recipe.precision, devices=1)
+    last = recipe.all_steps[-1]
+    source = step_named(recipe, sources(last)["of"][0])
+    assert isinstance(source, PredictStep)
+    trained = step_named(recipe, source.of)
+    assert isinstance(trained, Train)
+    batches = mean_batches(recipe, trained, tiles, out=run, fabric=fabric)
+    # Through float16, as the run itself keeps them.
+    masks = [mean.astype(np.float16) > record["threshold"] for mean, _ in batches]
+    return tiles, np.concatenate(masks).astype(np.uint8)
+
+
+def summary(record: dict[str, Any], out: Path) -> str:
+    """What a person wants to know at the end of a run."""
+    lines = [
+        f"score       {record['score']:.4f}  95 % interval {interval_text(record['interval_95'])}",
+        f"            {record['score_kind']}",
+        f"threshold   {record['threshold']:.2f}",
+        f"training    {record['train_minutes']:.1f} min, {record['epochs']} epochs, {record['precision']}",
+        f"picture     {out / PICTURE}",
+    ]
+    if (out / SUBMISSION).exists():
+        lines.append(f"submission  {out / SUBMISSION}")
+    if (out / TRUTH).exists():
+        lines.append(f"            to score it: diapir score {out / SUBMISSION} {out / TRUTH}")
+    lines.append(f"record      {out / RECORD}")
+    return "\n".join(lines)
+
+
+def _require_same_run(recipe: Recipe, out: Path, *, resume: bool, update: bool) -> None:
+    if not (out / RECIPE).exists():
+        strangers = [path.name for path in out.iterdir() if not path.name.startswith(".")]
+        if strangers:
+            raise InputError.of(out, f"expected a new or empty folder, found {strangers[0]} there; name another")
+        return
+    if update:
+        return
+    if read_recipe(out / RECIPE).digest != recipe.digest:
+        raise InputError.of(
+            out,
+            "it holds a run of another recipe; name another folder, or add --update to keep the steps that are the "
+            "same and do the others again (--plan shows which)",
+        )
+    if not resume and not (out / RECORD).exists():
+        raise InputError.of(out, "it holds an unfinished run of this recipe; add --resume to go on with it")
+
+
+def _require_nets(recipe: Recipe) -> None:
+    """Refuse a net that cannot be had before any data are read: that takes seconds, and the answer should not."""
+    for own in _trained(recipe):
+        build_net(own.net, in_channels=len(own.input.channels))
+        encoder = own.net.encoder
+        if isinstance(encoder, TimmEncoder) and encoder.weights == "pretrained":
+            fetch_pretrained(encoder.name)
+
+
+def _trained(recipe: Recipe) -> list[Recipe]:
+    """The recipe of each train step."""
+    return [recipe.of_step(step) for step in recipe.all_steps if isinstance(step, Train)]
+
+
+def _may_leave_unused(recipe: Recipe) -> bool:
+    """Whether a has-salt head takes no part in some stage's loss."""
+    return any(
+        own.net.has_salt_head and any(stage.loss.has_salt == 0 for stage in own.stages) for own in _trained(recipe)
+    )
+
+
+def _finished_record(out: Path) -> dict[str, Any]:
+    record: dict[str, Any] = read_json(out / RECORD)
+    return record
+
+
+def _open_data(recipe: Recipe, data_path: Path | None, *, skip_bad: bool) -> tuple[DataSet, NDArray[np.uint8] | None]:
+    """The data set, and the true masks of its unlabelled tiles where it is synthetic."""
+    truth = None
+    if data_path is not None:
+        data = open_data(data_path, skip_bad=skip_bad)
+    elif recipe.data.synthetic is not None:
+        section = recipe.data.synthetic
+        data, truth = make_synthetic(labelled=section.labelled, unlabelled=section.unlabelled, seed=section.seed)
+    else:
+        raise InputError.of("--data", f"the recipe {recipe.name} makes no data of its own: name a data set")
+    if not len(data.labelled):
+        raise InputError.of(str(data_path), "it has no labelled tiles to train on")
+    return data, truth
+
+
+def _do_steps(place: Workplace, plan: Sequence[Planned]) -> None:
+    """Do what is not done, in order; the helpers of several devices take part in training alone."""
+    launched = False
+    for planned in plan:
+        if planned.state == "done":
+            continue
+        trains = isinstance(planned.step, Train)
+        if trains or is_first_process():
+            figures = None
+            if is_first_process() and planned.state != "begun":
+                (place.out / RECORD).unlink(missing_ok=True)
+                shutil.rmtree(place.out / planned.step.name, ignore_errors=True)
+                mark_begun(place.out, planned)
+            if trains and not launched:
+                place.fabric.launch()
+                launched = True
+            with stop_requests() if trains else nullcontext(lambda: None) as stop_asked:
+                figures = _do_step(place, planned, stop_asked=stop_asked)
+            if place.fabric.is_global_zero:
+                mark_done(place.out, planned, figures)
+        if launched:
+            place.fabric.barrier()
+
+
+def _do_step(place: Workplace, planned: Planned, *, stop_asked: Callable[[], int | None]) -> dict[str, Any]:
+    """One step; gives its figures."""
+    recipe, step = place.recipe, planned.step
+    match step:
+        case Train():
+            return train(place, step, digest=planned.digest, stop_asked=stop_asked)
+        case PredictStep():
+            trained = step_named(recipe, step.of)
+            assert isinstance(trained, Train)
+            return predict(place, trained, folder=place.out / step.name, keep_folds=_needs_folds(recipe, step.name))
+        case PseudoLabel():
+            before = [
+                one for one in recipe.all_steps[: recipe.all_steps.index(step) + 1] if isinstance(one, PseudoLabel)
+            ]
+            folds = recipe.folds.held_out or tuple(range(recipe.folds.count))
+            return pseudo_label(place, step, folds=folds, number=len(before))
+        case Submit():
+            figures = submit(place, read_predictions(place.out / step.of))
+            write_json(place.out / RECORD, _record(place, figures, identity=planned.digest))
+            return figures
+        case _:
+            assert_never(step)
+
+
+def _needs_folds(recipe: Recipe, name: str) -> bool:
+    """Whether a later step asks what each fold's model says by itself."""
+    return any(isinstance(step, PseudoLabel) and step.leak_free and step.of == name for step in recipe.all_steps)
+
+
+def _record(place: Workplace, figures: dict[str, Any], *, identity: str) -> dict[str, Any]:
+    """What a result must carry to be one."""
+    recipe, data = place.recipe, place.data
+    trained = {step.name: step for step in recipe.all_steps if isinstance(step, Train)}
+    found = {name: figures_of(place.out, name) for name in trained}
+    folds = sorted({fold for step in trained.values() for fold in folds_of(recipe, step) if fold is not None})
+    return {
+        "recipe": recipe.name,
+        "recipe_digest": recipe.digest,
+        "identity": identity,
+        **figures,
+        "folds_held_out": folds,
+        "train_minutes": round(sum(each["train_minutes"] for each in found.values()), 2),
+        "epochs": sum(each["epochs"] for each in found.values()),
+        "precision": place.fabric._precision.precision,
+        "device": str(place.fabric.device),
+        # What the source counted before skipping and choosing gives way to what was used.
+        "data": data.record
+        | {"digest": data.digest, "labelled": len(data.labelled), "unlabelled": len(data.unlabelled)},
+        "provenance": provenance(),
+    }

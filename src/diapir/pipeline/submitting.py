@@ -1,0 +1,71 @@
+"""The submit step: threshold, score, picture and submission."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diapir.data.tiles import TileSet
+from diapir.metrics import bootstrap_interval, tile_scores
+from diapir.pipeline.predictions import Predictions
+from diapir.pipeline.workplace import Workplace
+from diapir.predict.pictures import draw_predictions
+from diapir.predict.submission import write_submission
+from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_scores
+
+SUBMISSION, PICTURE = "submission.csv", "tiles.png"
+_Number = NDArray[np.float64]
+
+
+def submit(place: Workplace, found: Predictions) -> dict[str, Any]:
+    """Write the submission and the picture; gives the figures of the record."""
+    tiles = place.data.labelled.take(found.rows)
+    threshold, scores, figures = _choose_threshold(place, found.held_out, tiles)
+    assert tiles.masks is not None
+    score = f"{figures['score']:.4f} {interval_text(figures['interval_95'])}"
+    draw_predictions(
+        place.out / PICTURE,
+        ids=tiles.ids,
+        images=tiles.images,
+        truth=tiles.masks,
+        probability=found.held_out.astype(np.float32),
+        threshold=threshold,
+        scores=scores,
+        title=f"{place.recipe.name}: score {score} on held-out tiles",
+    )
+    if len(place.data.unlabelled):
+        masks = (found.unlabelled > threshold).astype(np.uint8)
+        write_submission(place.out / SUBMISSION, place.data.unlabelled.ids, masks)
+    return figures | {"threshold": threshold}
+
+
+def interval_text(interval: Sequence[float]) -> str:
+    """For a person: `(0.7980 to 0.8490)`."""
+    return f"({interval[0]:.4f} to {interval[1]:.4f})"
+
+
+def _choose_threshold(
+    place: Workplace, probability: NDArray[np.float16], tiles: TileSet
+) -> tuple[float, _Number, dict[str, Any]]:
+    """Threshold, score of each tile, and the figures of the record."""
+    assert tiles.masks is not None
+    scores = candidate_scores(probability, tiles.masks)
+    at_half = scores[CANDIDATES.index(0.5)]
+    wanted = place.recipe.predict.threshold
+    if wanted == "tuned":
+        threshold, honest = best_threshold(scores), crossed_scores(scores)
+        kind = "each tile at a threshold chosen on other tiles"
+    else:
+        threshold, kind = wanted, "at the recipe's threshold"
+        predicted = torch.from_numpy(probability > threshold)
+        honest = tile_scores(predicted, torch.from_numpy(tiles.masks)).double().numpy()
+    interval = bootstrap_interval(honest, rng=np.random.default_rng(0))
+    figures = {
+        "score": round(float(honest.mean()), 5),
+        "interval_95": [round(bound, 5) for bound in interval],
+        "score_kind": f"mean over {len(honest)} held-out tiles, {kind}",
+        "score_at_half": round(float(at_half.mean()), 5),
+    }
+    return threshold, honest, figures

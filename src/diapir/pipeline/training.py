@@ -1,0 +1,112 @@
+"""The train step: a model for each fold, on labelled and pseudo-labelled tiles."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diapir.data.tiles import DataSet, TileSet
+from diapir.faults import InputError
+from diapir.nets.framing import IMAGENET_GREY, InputSpec
+from diapir.nets.infer import TileTensors
+from diapir.pipeline.pseudo import read_pseudo_labels
+from diapir.pipeline.workplace import Fold as FoldNumber
+from diapir.pipeline.workplace import Workplace, fold_folder, folds_of, held_out_rows, step_named, tensors
+from diapir.recipe.steps import LABELLED, Train
+from diapir.recipe.whole import Recipe
+from diapir.train.fit import WEIGHTS_BEST, WEIGHTS_LAST, Fold, fit_fold, read_log
+from diapir.train.stop import Stopped
+from diapir.train.tracking import open_trackers
+
+
+def train(place: Workplace, step: Train, *, digest: str, stop_asked: Callable[[], int | None]) -> dict[str, Any]:
+    """Train what is not trained yet; gives minutes and epochs, summed and counted over the folds.
+
+    Raises:
+        Stopped, TrainingFailed, InputError: as `fit_fold`; or a fold has fewer than two tiles to train on.
+    """
+    recipe = place.recipe.of_step(step)
+    logs = []
+    for fold in folds_of(place.recipe, step):
+        name = step.name if fold is None else f"{step.name} fold {fold}"
+        training, spec = _training_tiles(place, step, fold, name=name)
+        held_out = place.data.labelled.take(held_out_rows(place, fold))
+        folder = fold_folder(place.out, step, fold)
+        fit_fold(
+            recipe,
+            Fold(
+                name=name,
+                train=training,
+                held_out=tensors(held_out, place.fabric.device),
+                spec=spec,
+                identity=f"{digest} fold {fold}",
+            ),
+            folder=folder,
+            fabric=place.fabric,
+            begin_with=_weights_to_begin_with(place, step, fold),
+            trackers=open_trackers(place.trackers, place.out, run_name=f"{recipe.name}-{name.replace(' ', '-')}"),
+            stop_asked=stop_asked,
+        )
+        logs.append(read_log(folder))
+        # Asked while the last epoch was scored, when no step was left to stop at.
+        if (number := stop_asked()) is not None:
+            raise Stopped(number)
+    minutes = sum(log[-1]["elapsed_s"] for log in logs) / 60
+    return {"train_minutes": round(minutes, 2), "epochs": len(logs[0]), "models": len(logs)}
+
+
+def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: str) -> tuple[TileTensors, InputSpec]:
+    """The tiles that a fold's model learns from, in the order of `step.tiles`, and how their grey values are scaled."""
+    recipe, data = place.recipe, place.data
+    parts: list[tuple[TileSet, NDArray[Any]]] = []
+    for source in step.tiles:
+        if source == LABELLED:
+            tiles = data.labelled.take(np.flatnonzero(place.numbers != fold))
+            assert tiles.masks is not None
+            if recipe.data.drop_constant:
+                tiles = tiles.take(np.flatnonzero(np.ptp(tiles.images.reshape(len(tiles), -1), axis=1) > 0))
+            assert tiles.masks is not None
+            parts.append((tiles, tiles.masks))
+        else:
+            rows, masks = read_pseudo_labels(place.out / source, fold)
+            parts.append((data.unlabelled.take(rows), masks))
+    images = np.concatenate([tiles.images for tiles, _ in parts])
+    if len(images) < 2:
+        raise InputError.of(name, f"expected at least 2 tiles to train on, found {len(images)}")
+    device = place.fabric.device
+    training = TileTensors(
+        images=torch.from_numpy(images).to(device),
+        masks=torch.from_numpy(np.concatenate([masks for _, masks in parts])).to(device),
+        depths_m=torch.from_numpy(np.concatenate([tiles.depths_m for tiles, _ in parts])).to(device),
+    )
+    return training, _input_spec(recipe.of_step(step), images, data)
+
+
+def _weights_to_begin_with(place: Workplace, step: Train, fold: FoldNumber) -> Path | None:
+    if not step.start_from:
+        return None
+    source = step_named(place.recipe, step.start_from)
+    assert isinstance(source, Train)
+    name = WEIGHTS_BEST if place.recipe.of_step(source).predict.weights == "best" else WEIGHTS_LAST
+    return fold_folder(place.out, source, None if source.one_model else fold) / name
+
+
+def _input_spec(recipe: Recipe, images: NDArray[np.uint8], data: DataSet) -> InputSpec:
+    """Scaling from the training tiles; the depth range from all the tiles, as the 28th place took it."""
+    depths = np.concatenate([data.labelled.depths_m, data.unlabelled.depths_m])
+    known = depths[~np.isnan(depths)]
+    mean, deviation = {
+        "unit": lambda: (0.0, 1.0),
+        "imagenet": lambda: IMAGENET_GREY,
+        "standard": lambda: (float(images.mean() / 255), max(float(images.std() / 255), 1e-3)),
+    }[recipe.input.scaling]()
+    return InputSpec(
+        channels=recipe.input.channels,
+        mean=mean,
+        deviation=deviation,
+        depth_low_m=float(known.min()) if len(known) else 0.0,
+        depth_high_m=float(known.max()) if len(known) else 1.0,
+    )

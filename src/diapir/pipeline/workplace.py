@@ -1,0 +1,69 @@
+"""What every step of a run is given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from diapir.data.tiles import DataSet, TileSet
+from diapir.nets.infer import TileTensors
+from diapir.recipe.steps import Step, Train
+from diapir.recipe.whole import Recipe
+from diapir.train.tracking import TrackerName
+
+Fold = int | None
+"""Number of a fold, or None for the single model of a step that holds no fold out."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A run's recipe, data, folder and devices.
+
+    Args:
+        numbers: fold of each labelled tile, (n,).
+        trackers: where epochs are told besides the run's own log.
+    """
+
+    recipe: Recipe
+    data: DataSet
+    numbers: NDArray[np.int64]
+    out: Path
+    fabric: Fabric
+    trackers: Sequence[TrackerName] = ()
+
+
+def step_named(recipe: Recipe, name: str) -> Step:
+    """The step of that name."""
+    return next(step for step in recipe.all_steps if step.name == name)
+
+
+def folds_of(recipe: Recipe, step: Train) -> tuple[Fold, ...]:
+    """The folds that a train step makes a model for."""
+    if step.one_model:
+        return (None,)
+    return recipe.folds.held_out or tuple(range(recipe.folds.count))
+
+
+def fold_folder(out: Path, step: Train, fold: Fold) -> Path:
+    """Where a fold's weights and log lie."""
+    return out / step.name / ("model" if fold is None else f"fold-{fold}")
+
+
+def held_out_rows(place: Workplace, fold: Fold) -> NDArray[np.int64]:
+    """Labelled tiles that a fold's model is not trained on, and scored on."""
+    if fold is None:
+        return np.arange(len(place.data.labelled))
+    return np.flatnonzero(place.numbers == fold)
+
+
+def tensors(tiles: TileSet, device: torch.device) -> TileTensors:
+    """Tiles on the device."""
+    return TileTensors(
+        images=torch.from_numpy(tiles.images).to(device),
+        masks=None if tiles.masks is None else torch.from_numpy(tiles.masks).to(device),
+        depths_m=torch.from_numpy(tiles.depths_m).to(device),
+    )

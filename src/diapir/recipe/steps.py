@@ -1,0 +1,132 @@
+"""The steps of a run: what is done, in which order, and from which earlier step each takes what it needs."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, assert_never
+
+from pydantic import Field
+
+from diapir.recipe.sections import Fraction, Section
+from diapir.recipe.training import Stage
+
+LABELLED = "labelled"
+"""What `tiles` of a train step calls the tiles with masks that came with the data."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+
+class Train(Section):
+    """Train a model: one for each fold, or a single one.
+
+    Args:
+        model: one of the recipe's `models`; empty for the recipe's own sections.
+        stages: in place of the model's.
+        tiles: what to train on: `labelled`, and names of pseudo-label steps.
+        start_from: the train step whose weights each fold begins with; its single model for all of them, if it has one.
+        one_model: train a single model, on pseudo-labels alone, instead of one for each fold; it is scored on all the
+            labelled tiles.
+    """
+
+    do: Literal["train"]
+    name: Name
+    model: str = ""
+    stages: tuple[Stage, ...] = ()
+    tiles: Annotated[tuple[Name, ...], Field(min_length=1)] = (LABELLED,)
+    start_from: str = ""
+    one_model: bool = False
+
+
+class PredictStep(Section):
+    """Probabilities of the held-out tiles by the model that never saw them, and of the unlabelled tiles by all.
+
+    Args:
+        of: a train step.
+    """
+
+    do: Literal["predict"]
+    name: Name
+    of: Name
+
+
+class PseudoLabel(Section):
+    """Masks for the unlabelled tiles whose prediction is sure; confidence is the share of sure pixels.
+
+    Args:
+        of: a predict or blend step.
+        low, high: a pixel is sure where its probability lies below `low` or above `high`.
+        confidence: least confidence of a tile; 0 takes them all.
+        leak_free: label for each fold with that fold's models alone, which never saw its held-out tiles; `false` takes
+            the mean of all folds, as published: held-out scores of what is trained on them are then too high.
+        soft: keep probabilities for masks.
+        drop_constant: leave out tiles of one grey value.
+    """
+
+    do: Literal["pseudo-label"]
+    name: Name
+    of: Name
+    low: Fraction = 0.2
+    high: Fraction = 0.8
+    confidence: Fraction = 0.9
+    leak_free: bool = True
+    soft: bool = False
+    drop_constant: bool = True
+
+
+class Submit(Section):
+    """Threshold, score, picture, submission and record: what a run is made for, and its last step.
+
+    Args:
+        of: a predict, blend or post-process step.
+    """
+
+    do: Literal["submit"]
+    name: Name = "submit"
+    of: Name
+
+
+Step = Train | PredictStep | PseudoLabel | Submit
+
+STRAIGHT: tuple[Step, ...] = (
+    Train(do="train", name="train"),
+    PredictStep(do="predict", name="predict", of="train"),
+    Submit(do="submit", of="predict"),
+)
+"""The steps of a recipe that names none: train, predict, submit."""
+
+
+def sources(step: Step) -> dict[str, tuple[str, set[str]]]:
+    """Steps that a step takes something from: key -> (name, kinds of step that may stand there)."""
+    match step:
+        case Train():
+            pseudo = {
+                f"tiles.{row}": (name, {"pseudo-label"}) for row, name in enumerate(step.tiles) if name != LABELLED
+            }
+            return pseudo | ({"start_from": (step.start_from, {"train"})} if step.start_from else {})
+        case PredictStep():
+            return {"of": (step.of, {"train"})}
+        case PseudoLabel():
+            return {"of": (step.of, {"predict", "blend"})}
+        case Submit():
+            return {"of": (step.of, {"predict", "blend", "post-process"})}
+        case _:
+            assert_never(step)
+
+
+def step_faults(steps: tuple[Step, ...], *, models: Mapping[str, object]) -> Iterator[str]:
+    """What does not fit together in a list of steps, each with its path."""
+    earlier: dict[str, str] = {}
+    for row, step in enumerate(steps):
+        place = f"steps.{row}"
+        if step.name in earlier or step.name == LABELLED:
+            yield f"{place}.name: '{step.name}' is taken"
+        for key, (name, kinds) in sources(step).items():
+            if earlier.get(name) not in kinds:
+                known = ", ".join(one for one, kind in earlier.items() if kind in kinds) or "none"
+                wanted = " or ".join(sorted(kinds))
+                yield f"{place}.{key}: '{name}' is no {wanted} step before this one; there is {known}"
+        if isinstance(step, Train) and step.model and step.model not in models:
+            yield f"{place}.model: '{step.model}' is none of models: {', '.join(models) or 'none'}"
+        if isinstance(step, Train) and step.one_model and LABELLED in step.tiles:
+            yield f"{place}.one_model: true, but with '{LABELLED}' among tiles no tile is left to score it on"
+        earlier[step.name] = step.do
+    if not steps or steps[-1].do != "submit" or [step.do for step in steps].count("submit") > 1:
+        yield "steps: the last one, and no other, must be a submit step"

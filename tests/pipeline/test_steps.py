@@ -1,0 +1,194 @@
+"""A recipe of several steps: each done once, kept, and done again only where a change touches it."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diapir.data.synthetic import make_synthetic
+from diapir.data.tiles import DataSet
+from diapir.faults import InputError
+from diapir.nets.weights import load_tensors
+from diapir.pipeline.plan import plan_steps
+from diapir.pipeline.predictions import read_predictions
+from diapir.pipeline.pseudo import AUDIT, confidence, read_pseudo_labels
+from diapir.pipeline.run import run_recipe, show_plan
+from diapir.recipe.whole import Recipe
+from diapir.runs import read_json
+from fake_training import TINY, tiny_run_recipe
+
+STEPS: list[dict[str, Any]] = [
+    {"do": "train", "name": "teacher"},
+    {"do": "predict", "name": "teacher-says", "of": "teacher"},
+    {"do": "pseudo-label", "name": "round-1", "of": "teacher-says", "confidence": 0.0},
+    {"do": "train", "name": "pretrained", "tiles": ["round-1"], "start_from": "teacher"},
+    {"do": "train", "name": "student", "tiles": ["labelled", "round-1"], "start_from": "pretrained"},
+    {"do": "predict", "name": "student-says", "of": "student"},
+    {"do": "submit", "of": "student-says"},
+]
+
+
+def steps_recipe(changes: dict[str, Any] | None = None) -> Recipe:
+    stages = [{**stage, "epochs": 1} for stage in TINY["stages"]]
+    base = {"stages": stages, "stages.0.framing.size": 32, "folds.held_out": [], "steps": STEPS}
+    return tiny_run_recipe(base | (changes or {}))
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSet:
+    return make_synthetic(labelled=20, unlabelled=5, seed=1)[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("steps") / "run"
+    run_recipe(steps_recipe(), out, data_path=None)
+    return out
+
+
+def states(recipe: Recipe, out: Path, data: DataSet) -> dict[str, str]:
+    return {one.step.name: one.state for one in plan_steps(recipe, out, data_digest=data.digest)}
+
+
+def stamps(out: Path) -> dict[str, int]:
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("*.npy")}
+
+
+def test_every_step_leaves_its_folder_and_the_last_the_record(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir() if path.is_dir()} == {step.get("name", "submit") for step in STEPS}
+    record = read_json(finished / "record.json")
+    assert "mean over 20 held-out tiles" in record["score_kind"]
+    assert record["epochs"] == 3 * 2
+
+
+def test_leak_free_labels_of_a_fold_come_from_that_folds_model_alone(finished: Path) -> None:
+    for fold in (0, 1):
+        rows, masks = read_pseudo_labels(finished / "round-1", fold)
+        own = read_predictions(finished / "teacher-says", fold).unlabelled
+        assert rows.tolist() == list(range(5))
+        assert ((own > 0.5) == masks.astype(bool)).all()
+    mean = read_predictions(finished / "teacher-says").unlabelled.astype(np.float32)
+    each = [read_predictions(finished / "teacher-says", fold).unlabelled.astype(np.float32) for fold in (0, 1)]
+    assert np.abs(each[0] - each[1]).max() > 0.01, "two models"
+    assert np.abs(mean - sum(each) / 2).max() < 2e-3
+
+
+def test_the_audit_names_model_round_and_confidence_of_every_label(finished: Path, data: DataSet) -> None:
+    rows = list(csv.DictReader(io.StringIO((finished / "round-1" / AUDIT).read_text())))
+    assert [row["id"] for row in rows] == [*data.unlabelled.ids, *data.unlabelled.ids]
+    assert {row["model"] for row in rows} == {"teacher-says fold 0", "teacher-says fold 1"}
+    assert {row["round"] for row in rows} == {"1"}
+    own = read_predictions(finished / "teacher-says", 1).unlabelled
+    told = [float(row["confidence"]) for row in rows[5:]]
+    assert told == pytest.approx(confidence(own, low=0.2, high=0.8), abs=1e-4)
+
+
+def test_confidence_is_the_share_of_sure_pixels() -> None:
+    tile = np.full((10, 10), 0.5, np.float16)
+    tile[:3] = 0.1
+    tile[9] = 0.9
+    assert confidence(np.stack([tile, np.zeros_like(tile)]), low=0.2, high=0.8).tolist() == [0.4, 1.0]
+
+
+def test_one_label_for_all_folds_is_the_mean_and_is_said_to_leak(tmp_path: Path) -> None:
+    steps = [
+        *STEPS[:2],
+        {**STEPS[2], "leak_free": False, "soft": True},
+        STEPS[3],
+        {**STEPS[-2], "of": "pretrained"},
+        STEPS[-1],
+    ]
+    run_recipe(steps_recipe({"steps": steps, "stages.1.loss": {"bce": 1.0}}), tmp_path / "run", data_path=None)
+    for fold in (0, 1):
+        _, masks = read_pseudo_labels(tmp_path / "run" / "round-1", fold)
+        assert (masks == read_predictions(tmp_path / "run" / "teacher-says").unlabelled).all()
+    assert not (tmp_path / "run" / "teacher-says" / "unlabelled-fold-0.npy").exists(), "nobody asks for it"
+    assert read_json(tmp_path / "run" / "round-1" / "step.json")["figures"]["leak_free"] is False
+
+
+def test_a_step_that_starts_from_another_starts_with_its_weights(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from diapir.pipeline import training
+
+    begun: list[Path | None] = []
+
+    def note(*_: object, begin_with: Path | None, **__: object) -> None:
+        begun.append(begin_with)
+        raise InputError.of("", "enough")
+
+    monkeypatch.setattr(training, "fit_fold", note)
+    with pytest.raises(InputError, match="enough"):
+        run_recipe(steps_recipe({"steps.3.stages": TINY["stages"]}), finished, data_path=None, update=True)
+    assert begun == [finished / "teacher" / "fold-0" / "weights-last.safetensors"]
+    load_tensors(begun[0])
+
+
+def test_no_tile_that_is_sure_enough_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no tile reaches confidence 1\.0; the surest has"):
+        run_recipe(steps_recipe({"steps.2.confidence": 1.0}), tmp_path / "run", data_path=None)
+
+
+# What a change touches.
+
+
+@pytest.mark.parametrize(
+    ("changes", "again"),
+    [
+        ({}, set()),
+        ({"predict.threshold": 0.4}, {"submit"}),
+        ({"about": "words"}, set()),
+        ({"steps.2.confidence": 0.1}, {"round-1", "pretrained", "student", "student-says", "submit"}),
+        ({"predict.views": ["plain"]}, {step.get("name", "submit") for step in STEPS} - {"teacher"}),
+        ({"seed": 4}, {step.get("name", "submit") for step in STEPS}),
+        ({"steps.4.tiles": ["labelled"]}, {"student", "student-says", "submit"}),
+    ],
+)
+def test_only_what_a_change_touches_is_planned_again(
+    finished: Path, data: DataSet, changes: dict[str, Any], again: set[str]
+) -> None:
+    found = states(steps_recipe(changes), finished, data)
+    assert {name for name, state in found.items() if state != "done"} == again
+    assert {found[name] for name in again} <= {"changed"}
+
+
+def test_a_change_needs_update_and_keeps_what_it_leaves_alone(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run_recipe(steps_recipe(), out, data_path=None)
+    before = stamps(out)
+    changed = steps_recipe({"predict.threshold": 0.4})
+    with pytest.raises(InputError, match="add --update to keep the steps that are the same"):
+        run_recipe(changed, out, data_path=None)
+    record = run_recipe(changed, out, data_path=None, update=True)
+    assert record["threshold"] == 0.4
+    assert stamps(out) == before
+
+
+def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
+    text = show_plan(steps_recipe(), tmp_path / "run", data_path=None)
+    assert [line.split()[:2] for line in text.splitlines()] == [
+        [step.get("name", "submit"), step["do"]] for step in STEPS
+    ]
+    assert all(line.endswith("to do") for line in text.splitlines())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"steps.1.of": "student"}, "steps.1.of: 'student' is no train step before this one; there is teacher"),
+        ({"steps.3.name": "teacher"}, "steps.3.name: 'teacher' is taken"),
+        ({"steps.3.name": "labelled"}, "steps.3.name: 'labelled' is taken"),
+        ({"steps.4.tiles": ["round-2"]}, "steps.4.tiles.0: 'round-2' is no pseudo-label step before this one; there is round-1"),
+        ({"steps.0.model": "other"}, "steps.0.model: 'other' is none of models: none"),
+        ({"steps.4.one_model": True}, "no tile is left to score it on"),
+        ({"steps": STEPS[:-1]}, "the last one, and no other, must be a submit step"),
+    ],
+)  # fmt: skip
+def test_steps_that_do_not_fit_together_are_refused(changes: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InputError) as error:
+        steps_recipe(changes)
+    assert any(fault in str(each) for each in error.value.faults), error.value.faults
