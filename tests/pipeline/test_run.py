@@ -20,6 +20,7 @@ from diapir.nets.weights import load_tensors
 from diapir.pipeline import run as pipeline
 from diapir.pipeline import training
 from diapir.pipeline.run import predict_with_run, run_recipe, summary
+from diapir.pipeline.workplace import tensors
 from diapir.predict.scoring import score_submission
 from diapir.predict.submission import read_submission, write_submission
 from diapir.predict.threshold import CANDIDATES
