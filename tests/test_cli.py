@@ -117,6 +117,13 @@ def test_the_help_of_run_lists_the_exit_statuses(diapir: Command) -> None:
         assert status in answer.out
 
 
+def test_the_package_runs_as_a_module() -> None:
+    def told(*command: str) -> str:
+        return subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
+
+    assert told(sys.executable, "-m", "diapir") == told(str(Path(sys.executable).with_name("diapir"))) != ""
+
+
 def test_settings_are_changed_and_epochs_tracked(diapir: Command, tiny: Path, tmp_path: Path) -> None:
     changes = ("--set", "stages.0.epochs=1", "--set", "stages.1.epochs=1", "--set", "name=short")
     answer = diapir("run", tiny, "--out", tmp_path / "run", *changes, "--track", "tensorboard")
