@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from diapir import cli, pipeline
 from diapir.data import synthetic
@@ -18,6 +17,8 @@ from diapir.recipe.files import write_recipe
 from diapir.runs import locked_folder, read_json
 from diapir.train.fit import read_log
 from fake_training import tiny_run_recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ON = "the same command with --resume goes on"
 # Long enough to be stopped on its way by another process.
@@ -34,14 +35,6 @@ class Answer:
 
 
 Command = Callable[..., Answer]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
