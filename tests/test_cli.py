@@ -360,6 +360,25 @@ def test_two_processes_train_one_net_together(tmp_path: Path) -> None:
     assert not list((tmp_path / "two").rglob("*.part"))
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processor cores")
+def test_two_processes_are_stopped_by_a_signal_to_the_first_and_go_on(tmp_path: Path) -> None:
+    path, out = written(tmp_path, LONG), tmp_path / "run"
+    with started("run", path, "--out", out, "--devices", 2) as process:
+        assert process.stderr is not None
+        told = next(line for line in process.stderr if " small  " in line)
+        process.send_signal(signal.SIGTERM)
+        # It ends where the second process, which writes to the same pipe, has ended too.
+        told += process.communicate(timeout=120)[1]
+    assert process.returncode == 143, told
+    assert "Traceback" not in told
+    assert told.splitlines()[-1] == f"stopped by SIGTERM; what is done is saved: {ON}"
+    assert num_steps_saved(out) > 0
+    with started("run", path, "--out", out, "--devices", 2, "--resume") as process:
+        assert process.communicate(timeout=300)[0].count("score  ") == 1
+    assert process.returncode == 0
+    assert len(read_log(out / "fold-0")) == tiny_run_recipe(LONG).stages[0].epochs + 2
+
+
 def test_helpers_of_a_run_leave_words_and_status_to_the_first_process(
     diapir: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
