@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from diapir import cli
 from diapir.data import synthetic
@@ -20,6 +19,8 @@ from diapir.recipe.files import write_recipe
 from diapir.runs import locked_folder, read_json
 from diapir.train.fit import read_log
 from fake_training import tiny_run_recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ON = "the same command with --resume goes on"
 # Long enough to be stopped on its way by another process.
@@ -36,14 +37,6 @@ class Answer:
 
 
 Command = Callable[..., Answer]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -117,6 +110,13 @@ def test_the_help_of_run_lists_the_exit_statuses(diapir: Command) -> None:
     assert answer.status == 0
     for status in ("0,", "2,", "3,", "130", "143", "--resume"):
         assert status in answer.out
+
+
+def test_the_package_runs_as_a_module() -> None:
+    def told(*command: str) -> str:
+        return subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
+
+    assert told(sys.executable, "-m", "diapir") == told(str(Path(sys.executable).with_name("diapir"))) != ""
 
 
 def test_settings_are_changed_and_epochs_tracked(diapir: Command, tiny: Path, tmp_path: Path) -> None:
@@ -366,6 +366,25 @@ def test_two_processes_train_one_net_together(tmp_path: Path) -> None:
         assert together["loss"] == pytest.approx(alone["loss"], rel=0.1)
     assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
     assert not list((tmp_path / "two").rglob("*.part"))
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processor cores")
+def test_two_processes_are_stopped_by_a_signal_to_the_first_and_go_on(tmp_path: Path) -> None:
+    path, out = written(tmp_path, LONG), tmp_path / "run"
+    with started("run", path, "--out", out, "--devices", 2) as process:
+        assert process.stderr is not None
+        told = next(line for line in process.stderr if " small  " in line)
+        process.send_signal(signal.SIGTERM)
+        # It ends where the second process, which writes to the same pipe, has ended too.
+        told += process.communicate(timeout=120)[1]
+    assert process.returncode == 143, told
+    assert "Traceback" not in told
+    assert told.splitlines()[-1] == f"stopped by SIGTERM; what is done is saved: {ON}"
+    assert num_steps_saved(out) > 0
+    with started("run", path, "--out", out, "--devices", 2, "--resume") as process:
+        assert process.communicate(timeout=300)[0].count("score  ") == 1
+    assert process.returncode == 0
+    assert len(read_log(out / "fold-0")) == tiny_run_recipe(LONG).stages[0].epochs + 2
 
 
 def test_helpers_of_a_run_leave_words_and_status_to_the_first_process(

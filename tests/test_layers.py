@@ -14,6 +14,7 @@ PACKAGE = Path(diapir.__file__).parent
 
 # From the top down: a part imports only from rows below its own. Parts on one row do not know each other.
 ROWS = (
+    {"__main__"},
     {"cli"},
     {"review"},
     {"volume"},

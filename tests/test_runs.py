@@ -5,6 +5,8 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,72 @@ def test_nothing_that_is_there_is_written_over(tmp_path: Path, kind: str) -> Non
     with pytest.raises(InputError, match="expected a new or empty folder"), atomic_folder(tmp_path / "data"):
         pass
     assert names(tmp_path) == ["data"]
+
+
+def test_no_other_programs_files_are_cleared_away(tmp_path: Path) -> None:
+    for name in (".thesis.tex.part", "film.mkv.part", ".film.mkv.1a2b3c4d.part"):
+        (tmp_path / name).write_text("half of a download")
+    with locked_folder(tmp_path):
+        pass
+    assert names(tmp_path) == [".film.mkv.1a2b3c4d.part", ".lock", ".thesis.tex.part", "film.mkv.part"]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    write_text(tmp_path / "elsewhere" / "file", "old")
+    for name in ("file", "new"):
+        (tmp_path / name).symlink_to(Path("elsewhere") / name)
+        write_text(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "elsewhere" / name).read_text() == "new"
+    assert names(tmp_path / "elsewhere") == ["file", "new"]
+
+
+def test_a_link_to_an_empty_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data").symlink_to("elsewhere")
+    with atomic_folder(tmp_path / "data") as folder:
+        (folder / "file").write_text("new")
+    assert (tmp_path / "data").is_symlink()
+    assert names(tmp_path / "elsewhere") == ["file"]
+
+
+def test_a_pipe_takes_the_content_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE) as reader:
+        write_bytes(tmp_path / "pipe", b"salt" * 100_000)
+        assert reader.communicate()[0] == b"salt" * 100_000
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["pipe"]
+
+
+def test_a_file_is_not_put_in_place_of_a_folder(tmp_path: Path) -> None:
+    begun = []
+    with pytest.raises(InputError, match="expected the name of a file"), atomic_path(tmp_path):
+        begun.append(True)
+    assert begun == []
+
+
+def test_the_folder_one_is_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="found the folder you are in"), atomic_folder(Path()):
+        pass
+    monkeypatch.setattr(Path, "is_mount", lambda self: True)
+    with pytest.raises(InputError, match="found a mounted disk"), atomic_folder(Path()):
+        pass
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", [atomic_path, atomic_folder])
+def test_a_place_that_may_not_be_written_to_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Callable[[Path], AbstractContextManager[Path]]
+) -> None:
+    begun = []
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(PermissionError) as error, place(tmp_path / "absent" / "new"):
+        begun.append(True)
+    assert begun == []
+    assert error.value.filename == str(tmp_path)
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: atomic writes, folder locks, hashes, and where a result came from."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,16 +18,29 @@ from typing import Any
 from diapir import __version__
 from diapir.faults import InputError
 
+# No other program's, for what a killed process left is cleared away by it.
+_SUFFIX = ".diapir.part"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes otherwise.
 
-    The data reach the disk before the name does, so a crash leaves the old file or the new one.
+    The data reach the disk before the name does, so a crash leaves the old file or the new one. A link stays, and the
+    file that it leads to is replaced. A pipe or a device, such as /dev/stdout, takes the content once that is whole.
+
+    Raises:
+        InputError: there is a folder of that name.
     """
+    require_file_place(path)
+    if path.exists() and not path.is_file():
+        with _into_pipe(path) as temporary:
+            yield temporary
+        return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent)
     except OSError as error:
         _name_file(error, path)
         raise
@@ -50,16 +64,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def _into_pipe(path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="diapir-") as folder:
+        temporary = Path(folder) / "content"
+        temporary.touch()
+        yield temporary
+        with temporary.open("rb") as content, path.open("wb") as pipe:
+            shutil.copyfileobj(content, pipe)
+
+
+@contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, and vanishes otherwise.
 
     Raises:
-        InputError: `path` exists and is not an empty folder.
+        InputError: as `require_new_folder`.
     """
     require_new_folder(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent))
     except OSError as error:
         _name_file(error, path)
         raise
@@ -80,12 +105,46 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def require_new_folder(path: Path) -> None:
-    """Refuse to write over anything that is there already."""
+    """Refuse to write over anything that is there already, or where a folder cannot be put, before any work is done.
+
+    Raises:
+        InputError: `path` exists and is not an empty folder; or it is the folder one is in, or a mounted disk.
+        OSError: the place may not be written to.
+    """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError.of(
             path,
             "expected a new or empty folder, found files there; name another, or remove it first",
         )
+    real = Path(os.path.realpath(path))
+    if path.exists() and (real == Path.cwd() or real.is_mount()):
+        kind = "a mounted disk" if real.is_mount() else "the folder you are in"
+        raise InputError.of(
+            path, f"expected a folder that can be put in place as a whole, found {kind}; name one in it"
+        )
+    _require_writable(real.parent)
+
+
+def require_file_place(path: Path) -> None:
+    """Refuse to write a file where none can be, before any work is done.
+
+    Raises:
+        InputError: there is a folder of that name.
+        OSError: the place may not be written to.
+    """
+    if path.is_dir():
+        raise InputError.of(path, "expected the name of a file to write, found a folder; name a file in it")
+    if not path.exists() or path.is_file():
+        _require_writable(Path(os.path.realpath(path)).parent)
+
+
+def _require_writable(folder: Path) -> None:
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
+        number = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(number, os.strerror(number), str(there))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -140,7 +199,7 @@ def locked_folder(path: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         # What a killed process left half written; nobody else can be writing here now.
-        for litter in path.rglob(".*.part"):
+        for litter in path.rglob(f".*{_SUFFIX}"):
             if litter.is_file():
                 litter.unlink()
         yield

@@ -65,3 +65,27 @@ def test_names_that_are_places_are_refused(name: str) -> None:
 def test_a_stem_that_cannot_be_changed_is_refused() -> None:
     with torch.device("meta"), pytest.raises(InputError, match=r"net\.encoder\.stem: 'stride' needs .*convnext_atto"):
         TimmEncoder("convnext_atto", in_channels=1, stem="stride")
+
+
+def test_an_encoder_of_a_single_size_is_refused() -> None:
+    told = r"net\.encoder\.name: 'swin_tiny_patch4_window7_224' does not take images of any size \(64 x 64: .*224"
+    with torch.device("meta"), pytest.raises(InputError, match=told):
+        TimmEncoder("swin_tiny_patch4_window7_224", in_channels=1, stem="max_pool")
+
+
+def test_an_encoder_whose_maps_have_their_channels_last_is_refused() -> None:
+    told = r"net\.encoder\.name: .* expected maps of 48 x 16 x 16 .*'mambaout_femto' gives 16 x 16 x 48, 8 x 8 x 96"
+    with torch.device("meta"), pytest.raises(InputError, match=told):
+        TimmEncoder("mambaout_femto", in_channels=1, stem="max_pool")
+
+
+def test_an_encoder_comes_ready_to_train_with_the_weights_that_timm_draws() -> None:
+    torch.manual_seed(0)
+    ours = TimmEncoder("resnet10t", in_channels=1, stem="max_pool")
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    theirs = timm.create_model("resnet10t", features_only=True, in_chans=1)
+    assert all(module.training for module in ours.modules())
+    assert torch.equal(state, torch.get_rng_state())
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.model.state_dict()[name], value), name

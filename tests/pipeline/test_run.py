@@ -1,7 +1,6 @@
 import csv
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,15 +31,9 @@ from diapir.train.fit import WEIGHTS_LAST, Fold, build_frame, read_log
 from fake_tgs import UNLABELLED, tgs_files, write_folder
 from fake_training import tiny_run_recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICKSTART = Path(__file__).parent.parent.parent / "recipes" / "quickstart.yaml"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

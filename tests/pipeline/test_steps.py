@@ -20,6 +20,8 @@ from diapir.recipe.whole import Recipe
 from diapir.runs import read_json
 from fake_training import TINY, tiny_run_recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STEPS: list[dict[str, Any]] = [
     {"do": "train", "name": "teacher"},
     {"do": "predict", "name": "teacher-says", "of": "teacher"},

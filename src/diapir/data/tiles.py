@@ -109,7 +109,8 @@ def write_data(data: DataSet, out: Path) -> None:
             ("unlabelled", data.unlabelled),
         ):
             for tile, depth in zip(tiles.ids, tiles.depths_m, strict=True):
-                rows.writerow([tile, name, "" if np.isnan(depth) else f"{depth:g}"])
+                # Nine digits bring every float32 back.
+                rows.writerow([tile, name, "" if np.isnan(depth) else f"{depth:.9g}"])
         write_text(folder / "tiles.csv", text.getvalue())
         write_json(folder / "record.json", data.record | {"digest": data.digest})
 
@@ -135,16 +136,7 @@ def read_data(folder: Path) -> DataSet:
     arrays: dict[str, NDArray[np.uint8]] = {}
     for name in ("labelled-images", "labelled-masks", "unlabelled-images"):
         path = folder / f"{name}.npy"
-        try:
-            arrays[name] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError.of(path, f"cannot be read ({error}); prepare the data again") from None
-        if arrays[name].dtype != np.uint8 or arrays[name].ndim != 3:
-            raise InputError.of(
-                path,
-                f"expected uint8 (tiles, height, width), found {arrays[name].dtype} "
-                f"{arrays[name].shape}; prepare the data again",
-            )
+        arrays[name] = _load_array(path)
     ids: dict[str, list[str]] = {"labelled": [], "unlabelled": []}
     depths: dict[str, list[float]] = {"labelled": [], "unlabelled": []}
     try:
@@ -152,9 +144,11 @@ def read_data(folder: Path) -> DataSet:
             for row in csv.DictReader(file):
                 ids[row["set"]].append(row["id"])
                 depths[row["set"]].append(float(row["z"] or "nan"))
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError.of(folder / "tiles.csv", f"cannot be read ({error}); prepare the data again") from None
     record = read_json(folder / "record.json")
+    if not isinstance(record, dict):
+        raise InputError.of(folder / "record.json", "expected a JSON object; prepare the data again")
     try:
         data = DataSet(
             labelled=TileSet(
@@ -176,9 +170,22 @@ def read_data(folder: Path) -> DataSet:
             folder,
             "its arrays and tiles.csv do not have the same number of tiles; prepare the data again",
         ) from None
-    if record.get("digest") != data.digest:
+    # The digest tells salt from none alone.
+    if record.get("digest") != data.digest or arrays["labelled-masks"].max(initial=0) > 1:
         raise InputError.of(
             folder,
             "its content differs from its own digest in record.json; prepare the data again",
         )
     return data
+
+
+def _load_array(path: Path) -> NDArray[np.uint8]:
+    try:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise InputError.of(path, f"cannot be read ({error}); prepare the data again") from None
+    if array.dtype != np.uint8 or array.ndim != 3:
+        found = f"{array.dtype} {array.shape}"
+        raise InputError.of(path, f"expected uint8 (tiles, height, width), found {found}; prepare the data again")
+    return array

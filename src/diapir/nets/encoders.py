@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from diapir.faults import InputError
 from diapir.nets.blocks import ConvNormAct, ResidualBlock
+
+# A multiple of every stride, and smaller than what models of a single size take.
+_PROBE_SIDE = 64
+_INSTEAD = "name an encoder of convolutions, such as resnet34 or convnext_tiny"
 
 
 class ResidualEncoder(nn.Module):
@@ -61,7 +66,8 @@ class TimmEncoder(nn.Module):
         stem: `max_pool` as published; `stride` without the max-pool; `none` without the first stride either.
 
     Raises:
-        InputError: timm has no such model, it gives no feature maps, or its stem cannot be changed in this way.
+        InputError: timm has no such model, it gives no feature maps or not those of the contract above, it takes images
+            of a single size, or its stem cannot be changed in this way.
     """
 
     def __init__(self, name: str, *, in_channels: int, stem: Literal["max_pool", "stride", "none"]) -> None:
@@ -76,6 +82,7 @@ class TimmEncoder(nn.Module):
         self.channels, self.stride = _channels_and_stride(self.model)
         if stem != "max_pool":
             self._change_stem(name, stem)
+        self._require_contract(name, in_channels=in_channels)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.model(image)
@@ -93,6 +100,27 @@ class TimmEncoder(nn.Module):
         if stem == "none":
             first_conv.stride = (1, 1)
             self.stride //= 2
+
+    @torch.no_grad()
+    def _require_contract(self, name: str, *, in_channels: int) -> None:
+        """Refuse what a U-Net cannot use by what it gives: timm does not say which of its models these are."""
+        self.model.eval()  # one image has no batch statistics
+        side = _PROBE_SIDE
+        try:
+            found = [tuple(maps.shape[1:]) for maps in self(torch.zeros(1, in_channels, side, side))]
+        except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            what = f"'{name}' does not take images of any size ({side} x {side}: {reason}); {_INSTEAD}"
+            raise InputError.of("net.encoder.name", what) from None
+        self.model.train()
+        finest = -(-side // self.stride)
+        sizes = [shape[1:] for shape in found]
+        fits = [shape[:1] for shape in found] == [(count,) for count in self.channels] and sizes[0] == (finest, finest)
+        if not fits or sizes != sorted(sizes, reverse=True):
+            wanted = f"{self.channels[0]} x {finest} x {finest} (channels first) and smaller ones"
+            shown = ", ".join(" x ".join(map(str, shape)) for shape in found)
+            what = f"of an image of {side} x {side}, expected maps of {wanted}, and '{name}' gives {shown}; {_INSTEAD}"
+            raise InputError.of("net.encoder.name", what)
 
 
 def _channels_and_stride(model: Any) -> tuple[tuple[int, ...], int]:
