@@ -44,17 +44,22 @@ class LauransNet(nn.Module):
         self.down = nn.ModuleList(
             _Level(few, many, reduction=reduction) for few, many in zip(before, widths, strict=True)
         )
+        upwards = widths[:-1][::-1]
         self.doublings = nn.ModuleList(
-            _he_normal(nn.ConvTranspose2d(2 * width, width, 3, stride=2)) for width in widths[-2::-1]
+            _he_normal(nn.ConvTranspose2d(2 * width, width, 3, stride=2)) for width in upwards
         )
-        self.up = nn.ModuleList(_Level(2 * width, width, reduction=reduction) for width in widths[-2::-1])
+        self.up = nn.ModuleList(_Level(2 * width, width, reduction=reduction) for width in upwards)
         self.pool_dropout = nn.Dropout(pool_dropout)
         self.skip_dropout = nn.Dropout(skip_dropout)
         self.head_dropout = nn.Dropout(head_dropout)
         self.head = _he_normal(nn.Conv2d(filters, 1, 1))
 
     def forward(self, image: Tensor) -> Outputs:
-        """Raises: InputError: the image is too small to be halved `depth` times."""
+        """Logits of the mask.
+
+        Raises:
+            InputError: the image is too small to be halved `depth` times.
+        """
         smallest = 2 ** len(self.up)
         if min(image.shape[-2:]) < smallest:
             height, width = image.shape[-2:]

@@ -22,7 +22,8 @@ class DilatedUNet(nn.Module):
     Args:
         in_channels: of the image.
         filters: of the first level, doubled with each; public copies of the design have 16 to 44.
-        dilations: of the cascade, in its order.
+        dilations: of the cascade, in its order, on a map of an eighth of the image's size: at 128 pixels those of 16
+            and more reach nothing but the border's zeros, and act as 1x1 convolutions.
         regulariser: batch norm after every convolution but the last, or dropout after every block.
         dropout: highest rate (see `falling_rates`), where dropout regularises.
 

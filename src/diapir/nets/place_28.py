@@ -1,14 +1,11 @@
 """The net of the 28th place: a gated SE-ResNeXt50, a decoder that doubles, and a hypercolumn of one map a step."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diapir.faults import InputError
-from diapir.nets.blocks import ConvNormAct, ScSE
+from diapir.nets.blocks import ConvNormAct, ScSE, gated_maps
 from diapir.nets.coord import append_coordinates
 from diapir.nets.encoders import TimmEncoder
 from diapir.nets.unet import Outputs
@@ -45,14 +42,14 @@ class Place28Net(nn.Module):
         super().__init__()
         self.coordinates = coordinates
         self.encoder = TimmEncoder(encoder, in_channels=in_channels + 2 * coordinates, stem="none")
-        if len(self._taps()) != _NUM_MAPS:
+        if len(getattr(self.encoder.model, "return_layers", ())) != _NUM_MAPS:
             raise InputError.of(
                 "net.encoder.name",
                 f"expected a stem and four layers one after another, as resnet34 has; {encoder} differs",
             )
-        # Rounded up, so that a doubled map is never smaller than the one it goes back to.
-        self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.gates = nn.ModuleList(_gate(channels) for channels in self.encoder.channels)
+        # Rounded up, so that a doubled map is never smaller than the one it goes back to.
+        self.gates[0] = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), self.gates[0])
         _, first, second, third, fourth = self.encoder.channels
         self.steps = nn.ModuleList(
             [
@@ -67,7 +64,9 @@ class Place28Net(nn.Module):
         self.head = nn.Conv2d(len(self.columns), 1, 1)
 
     def forward(self, image: Tensor) -> Outputs:
-        _, *skips, current = self._encode(image)
+        seen = append_coordinates(image) if self.coordinates else image
+        # At 1/2, 1/2, 1/4, 1/8 and 1/16 of the image's size.
+        _, *skips, current = gated_maps(self.encoder.model, seen, gates=self.gates)
         decoded: list[Tensor] = []
         for step in self.steps:
             # A map of an odd size was halved upwards: its double has one row or column too many.
@@ -82,24 +81,6 @@ class Place28Net(nn.Module):
         ]
         mask: Tensor = self.head(torch.cat(columns, dim=1))
         return Outputs(mask[:, 0], None)
-
-    def _encode(self, image: Tensor) -> list[Tensor]:
-        """Gated maps of the stem and of each layer, at 1/2, 1/2, 1/4, 1/8 and 1/16 of the image's size."""
-        maps = append_coordinates(image) if self.coordinates else image
-        model: Any = self.encoder.model
-        taps, found = self._taps(), []
-        for name, module in model.items():
-            maps = module(maps)
-            if name in taps:
-                maps = maps if found else self.pool(maps)
-                maps = self.gates[len(found)](maps)
-                found.append(maps)
-        return found
-
-    def _taps(self) -> Mapping[str, str]:
-        """Parts of the encoder's model after which it gives a map; none where it is not a row of parts."""
-        taps: Mapping[str, str] = getattr(self.encoder.model, "return_layers", {})
-        return taps
 
 
 class _Doubling(nn.Sequential):
