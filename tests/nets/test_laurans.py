@@ -45,12 +45,11 @@ def test_a_native_tile_goes_by_the_published_sizes_and_widths_and_back() -> None
     assert found == [*down, *down[-2::-1]]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(height=st.integers(32, 200), width=st.integers(32, 200))
 def test_any_size_gives_a_mask_as_large_as_the_image(height: int, width: int) -> None:
     with torch.device("meta"):
-        net = LauransNet(2, filters=2).eval()
-        assert net(torch.zeros(2, 2, height, width)).mask.shape == (2, height, width)
+        assert published()(torch.zeros(2, 1, height, width)).mask.shape == (2, height, width)
 
 
 @pytest.mark.parametrize(("height", "width"), [(31, 101), (101, 31)])
@@ -113,6 +112,8 @@ def test_a_residual_block_is_its_statement_and_its_gate_goes_by_the_largest_valu
     maps = torch.randn(3, 6, 4, 5)
     _, _, first, _, _, gate, second, _ = block.change
     assert isinstance(gate, SqueezeExcite)
+    assert gate.squeeze.bias is not None
+    assert gate.excite.bias is not None
 
     def normed(values: Tensor) -> Tensor:
         mean = values.mean((0, 2, 3), keepdim=True)
@@ -121,7 +122,7 @@ def test_a_residual_block_is_its_statement_and_its_gate_goes_by_the_largest_valu
     change = normed(first(normed(maps.clamp(min=0)))).clamp(min=0)
     gated = torch.empty_like(change)
     for n in range(3):
-        largest = torch.stack([max(change[n, c].flatten(), key=float) for c in range(6)])
+        largest = torch.stack([change[n, c].flatten().sort().values[-1] for c in range(6)])
         hidden = (gate.squeeze.weight[:, :, 0, 0] @ largest + gate.squeeze.bias).clamp(min=0)
         gated[n] = change[n] * (gate.excite.weight[:, :, 0, 0] @ hidden + gate.excite.bias).sigmoid()[:, None, None]
     torch.testing.assert_close(block(maps), maps + normed(second(gated)), rtol=1e-4, atol=1e-4)
