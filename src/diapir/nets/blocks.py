@@ -1,21 +1,42 @@
 """Small modules that nets are made of. All take and give (n, channels, height, width)."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, assert_never
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Activation = Literal["relu", "elu", "leaky_relu", "none"]
+Pool = Literal["avg", "max"]
+
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch norm, ReLU; `kernel` odd, padded so that only `stride` changes the size."""
+    """Convolution without bias, batch norm, activation; `kernel` odd, padded so that only `stride` changes the size."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1, activation: Activation = "relu"
+    ) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False),
             nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
+            activate(activation),
         )
+
+
+def activate(activation: Activation) -> nn.Module:
+    """The activation of that name, in place; `leaky_relu` slopes by 0.01 as the ninth place's does."""
+    match activation:
+        case "relu":
+            return nn.ReLU(inplace=True)
+        case "elu":
+            return nn.ELU(inplace=True)
+        case "leaky_relu":
+            return nn.LeakyReLU(0.01, inplace=True)
+        case "none":
+            return nn.Identity()
+        case _:
+            assert_never(activation)
 
 
 def convolve_doubled(coarse: Tensor, skip: Tensor | None, weight: Tensor) -> Tensor:
@@ -40,20 +61,21 @@ def convolve_doubled(coarse: Tensor, skip: Tensor | None, weight: Tensor) -> Ten
 
 
 class SqueezeExcite(nn.Module):
-    """Gate of each channel from the mean of its map.
+    """Gate of each channel from the mean (or with `pool` "max" the largest value) of its map.
 
     Source: Hu et al. 2018, section 3 (arXiv:1709.01507).
     """
 
-    def __init__(self, channels: int, *, reduction: int) -> None:
+    def __init__(self, channels: int, *, reduction: int, pool: Pool = "avg") -> None:
         super().__init__()
         hidden = max(channels // reduction, 1)
+        self.pool: Pool = pool
         self.squeeze = nn.Conv2d(channels, hidden, 1)
         self.excite = nn.Conv2d(hidden, channels, 1)
 
     def gate(self, maps: Tensor) -> Tensor:
         """Gates in (0, 1), (n, channels, 1, 1)."""
-        pooled = F.adaptive_avg_pool2d(maps, 1)
+        pooled = F.adaptive_avg_pool2d(maps, 1) if self.pool == "avg" else maps.amax((2, 3), keepdim=True)
         hidden: Tensor = F.relu(self.squeeze(pooled))
         gates: Tensor = self.excite(hidden).sigmoid()
         return gates
@@ -64,22 +86,63 @@ class SqueezeExcite(nn.Module):
 
 
 class ScSE(nn.Module):
-    """Channel gate and spatial gate side by side, their results added.
+    """Channel gate and spatial gate side by side, their results added: every published variant.
+
+    Args:
+        reduction: of the channel gate's hidden layer.
+        pool: what the channel gate makes of each map.
+        spatial: `one` gate a pixel, from a 1x1 convolution; `each` channel its own at every pixel (1st place's model
+            A); one from a `bottleneck` of 16 channels with a ReLU (28th place); `none` for the channel gate alone.
+        spatial_bias: of the spatial gate's convolutions (1st place's models B and C have none).
 
     Source: Roy et al. 2018, section 2.3 (arXiv:1803.02579), with the sum that all six systems use.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        pool: Pool = "avg",
+        spatial: Literal["one", "each", "bottleneck", "none"] = "one",
+        spatial_bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.channel = SqueezeExcite(channels, reduction=reduction)
-        self.spatial = nn.Conv2d(channels, 1, 1)
+        self.channel = SqueezeExcite(channels, reduction=reduction, pool=pool)
+        match spatial:
+            case "one":
+                self.spatial: nn.Module | None = nn.Conv2d(channels, 1, 1, bias=spatial_bias)
+            case "each":
+                self.spatial = nn.Conv2d(channels, channels, 1, bias=spatial_bias)
+            case "bottleneck":
+                narrow = nn.Conv2d(channels, 16, 1, bias=spatial_bias)
+                self.spatial = nn.Sequential(narrow, nn.ReLU(inplace=True), nn.Conv2d(16, 1, 1, bias=spatial_bias))
+            case "none":
+                self.spatial = None
+            case _:
+                assert_never(spatial)
+        self.fused = spatial in ("one", "bottleneck")
 
     def forward(self, maps: Tensor) -> Tensor:
-        channel = self.channel.gate(maps).permute(0, 2, 3, 1)
-        # As a product over the last axis: a convolution to a single channel takes longer (8 % of the whole gate).
-        spatial = F.linear(maps.permute(0, 2, 3, 1), self.spatial.weight[:, :, 0, 0], self.spatial.bias).sigmoid()
-        gated: Tensor = _BothGates.apply(maps.permute(0, 2, 3, 1), channel, spatial)
+        channel = self.channel.gate(maps)
+        if self.spatial is None:
+            return maps * channel
+        if not self.fused:
+            each: Tensor = maps * (channel + self.spatial(maps).sigmoid())
+            return each
+        last = maps.permute(0, 2, 3, 1)
+        gated: Tensor = _BothGates.apply(last, channel.permute(0, 2, 3, 1), self._spatial_gate(maps))
         return gated.permute(0, 3, 1, 2)
+
+    def _spatial_gate(self, maps: Tensor) -> Tensor:
+        """One gate a pixel, (n, h, w, 1)."""
+        spatial = self.spatial
+        assert spatial is not None
+        if isinstance(spatial, nn.Conv2d):
+            # As a product over the last axis: a convolution to a single channel takes longer (8 % of the whole gate).
+            return F.linear(maps.permute(0, 2, 3, 1), spatial.weight[:, :, 0, 0], spatial.bias).sigmoid()
+        gate: Tensor = spatial(maps).sigmoid()
+        return gate.permute(0, 2, 3, 1)
 
 
 class _BothGates(torch.autograd.Function):
@@ -102,6 +165,25 @@ class _BothGates(torch.autograd.Function):
         by_channel = torch.bmm(both.new_ones(count, 1, height * width), both).view(channel.shape)
         by_pixel = (both @ both.new_ones(channels, 1)).view(spatial.shape)
         return (channel + spatial).mul_(grads[0]), by_channel, by_pixel
+
+
+def gated_maps(model: nn.Module, image: Tensor, *, gates: Sequence[nn.Module] | nn.ModuleList) -> list[Tensor]:
+    """Feature maps of a timm model, each gated before the next stage sees it; finest first.
+
+    Args:
+        model: of a `TimmEncoder`.
+        image: (n, c, h, w).
+        gates: one for each map.
+    """
+    stages: Any = model
+    maps, found = image, list[Tensor]()
+    for name, stage in stages.items():
+        maps = stage(maps)
+        if name in stages.return_layers:
+            maps = gates[len(found)](maps)
+            found.append(maps)
+    assert len(found) == len(gates), "one gate for each map"
+    return found
 
 
 class ResidualBlock(nn.Module):
