@@ -199,7 +199,7 @@ def test_the_hypercolumn_holds_every_step_at_the_images_size() -> None:
         step.register_forward_hook(lambda _, __, found: steps.append(found))
     with torch.no_grad():
         net(torch.randn(1, 3, 64, 64))
-    parts = columns[0].split(64, dim=1)
+    parts = columns[0].chunk(5, dim=1)
     assert [each.shape for each in parts] == [(1, 64, 64, 64)] * 5
     for part, step in zip(parts, steps, strict=True):
         last = step.shape[-1] - 1
