@@ -13,10 +13,10 @@ def test_scse_agrees_with_the_slow_obvious_version() -> None:
     torch.manual_seed(0)
     block = ScSE(6, reduction=2)
     maps = torch.randn(2, 6, 3, 4)
-    squeeze, excite, spatial = block.channel.squeeze, block.channel.excite, block.spatial
+    squeeze, excite = block.channel.squeeze, block.channel.excite
+    spatial: Any = block.spatial
     assert squeeze.bias is not None
     assert excite.bias is not None
-    assert spatial.bias is not None
     expected = torch.empty_like(maps)
     for n in range(2):
         means = maps[n].mean((1, 2))
@@ -88,7 +88,7 @@ def test_variants_of_scse_have_the_parameters_of_the_table(spatial: Spatial, bia
     ("activation", "expected"), [("relu", 0.0), ("elu", math.expm1(-2)), ("leaky_relu", -0.02), ("none", -2.0)]
 )
 def test_the_activation_is_the_one_that_was_named(activation: Activation, expected: float) -> None:
-    block = ConvNormAct(1, 1, kernel=1, activation=activation).eval()
+    block: Any = ConvNormAct(1, 1, kernel=1, activation=activation).eval()
     nn.init.constant_(block[0].weight, -2 * math.sqrt(1 + 1e-5))
     torch.testing.assert_close(block(torch.ones(1, 1, 1, 1)).item(), expected)
     torch.testing.assert_close(block(-torch.ones(1, 1, 1, 1)).item(), 2.0)
@@ -96,7 +96,7 @@ def test_the_activation_is_the_one_that_was_named(activation: Activation, expect
 
 def test_gated_maps_are_seen_by_the_next_stage() -> None:
     torch.manual_seed(0)
-    model = timm.create_model("resnet18", pretrained=False, features_only=True, in_chans=1).eval()
+    model: Any = timm.create_model("resnet18", pretrained=False, features_only=True, in_chans=1).eval()
     image = torch.randn(1, 1, 64, 64)
     plain = gated_maps(model, image, gates=[nn.Identity()] * 5)
     torch.testing.assert_close(plain, model(image))

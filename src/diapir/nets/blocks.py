@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diapir.faults import InputError
+
 Activation = Literal["relu", "elu", "leaky_relu", "none"]
 Pool = Literal["avg", "max"]
 
@@ -37,6 +39,19 @@ def activate(activation: Activation) -> nn.Module:
             return nn.Identity()
         case _:
             assert_never(activation)
+
+
+def require_multiple(image: Tensor, divisor: int) -> None:
+    """Refuse images that a net cannot halve as often as it must.
+
+    Raises:
+        InputError: a side is no multiple of `divisor`.
+    """
+    height, width = image.shape[-2:]
+    if height % divisor or width % divisor:
+        raise InputError.of(
+            "framing.size", f"this net needs sides that are multiples of {divisor}, found {height}x{width}"
+        )
 
 
 def convolve_doubled(coarse: Tensor, skip: Tensor | None, weight: Tensor) -> Tensor:
