@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -92,6 +92,7 @@ def test_weights_fall_by_the_decay_from_the_best_score_on() -> None:
     assert weights_by_rank([0.2, 0.9], decay=1.0) == [0.5, 0.5]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.floats(0.1, 1), st.randoms())
 def test_weights_by_rank_follow_their_members_and_sum_to_one(scores: list[int], decay: float, random: Any) -> None:
     places = list(range(len(scores)))
@@ -114,6 +115,7 @@ def test_the_majority_is_more_than_half() -> None:
     assert majority(masks[:3]).tolist() == [[[1, 1, 0]]]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0.1, 5), min_size=1, max_size=5), st.integers(0, 100))
 def test_the_weighted_vote_agrees_with_the_slow_obvious_version(weights: list[float], seed: int) -> None:
     masks = random_masks(len(weights), share=0.4, seed=seed)
@@ -141,6 +143,7 @@ def test_a_tile_that_most_find_empty_becomes_empty() -> None:
     assert vote_share(masks, weights=[8, 1, 1], empty_above=0.5)[1] == pytest.approx(0.8)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(0, 100))
 def test_a_vote_on_emptiness_by_half_of_the_weights_says_nothing_new(weights: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -149,6 +152,7 @@ def test_a_vote_on_emptiness_by_half_of_the_weights_says_nothing_new(weights: li
     assert np.array_equal(plain > 0.5, voted > 0.5)
 
 
+@settings(deadline=None, max_examples=50)
 @given(arrays.arrays(np.float64, (2, 3, 2), elements=UNIT), st.floats(0.05, 0.95))
 def test_alignment_moves_the_threshold_to_a_half_and_keeps_the_order(
     member: NDArray[np.float64], threshold: float

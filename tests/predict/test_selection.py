@@ -73,22 +73,25 @@ def test_of_two_equal_members_the_cheap_one_is_taken(truth: NDArray[np.uint8]) -
 
 
 def test_a_member_taken_again_costs_nothing_more(truth: NDArray[np.uint8]) -> None:
-    # A third pixel row is wrong in two members; only twice the weight of the third outvotes them.
     chosen = select_members([noisy(truth, 0.4, seed=seed) for seed in range(5)], truth, seconds=[1, 2, 4, 8, 16])
     for step, spent in enumerate(chosen.seconds, start=1):
         assert spent == sum({member: 2**member for member in chosen.order[:step]}.values())
     assert chosen.weights(5) == [chosen.order.count(member) for member in range(5)]
 
 
-def test_a_member_may_be_taken_twice() -> None:
-    # Member 0 is sure of four pixels but misses one; member 1 finds that one, and invents three faintly.
-    truth = np.array([[[1, 1, 1, 1, 1, 0, 0, 0]]], np.uint8)
-    first = np.array([[[0.7, 0.7, 0.7, 0.7, 0.45, 0.3, 0.3, 0.3]]], np.float32)
-    other = np.array([[[0.9, 0.9, 0.9, 0.9, 0.65, 0.75, 0.75, 0.75]]], np.float32)
-    chosen = select_members([first, other], truth, seconds=[1, 1])
-    # Alone 4 of 5 pixels; half and half invents three; two to one is right everywhere: (0.9 + 0.65) / 3 > 0.5.
-    assert chosen.order == (0,)
-    assert chosen.scores[0] == pytest.approx(0.6)
+def test_a_member_is_taken_twice_where_two_to_one_is_best() -> None:
+    # Pixels, truth, and what each member says: 10 both find, 4 the first misses, 6 the other misses, 2 it invents.
+    groups = [(10, 1, 0.6, 0.6), (4, 1, 0.45, 0.9), (6, 1, 0.9, 0.2), (2, 0, 0.3, 0.8), (3, 0, 0.1, 0.1)]
+    truth, first, other = (
+        np.concatenate([np.full(group[0], group[column]) for group in groups])[None, None] for column in (1, 2, 3)
+    )
+    members = [first.astype(np.float32), other.astype(np.float32)]
+    chosen = select_members(members, truth.astype(np.uint8), seconds=[4, 3])
+    # IoU 16/20 alone, 20/22 half and half, and 1 at two to one.
+    assert chosen.order == (0, 1, 0)
+    assert chosen.scores == pytest.approx((0.6, 0.9, 1.0))
+    assert chosen.seconds == (4, 7, 7)
+    assert chosen.weights(2) == [2, 1]
 
 
 def test_a_limit_of_seconds_is_kept(truth: NDArray[np.uint8]) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from diapir.recipe.sections import Count, Fraction, Positive, Real, Section, Whole
 
@@ -136,7 +136,13 @@ class PostProcess(Section):
         return self
 
 
-Weights = Annotated[tuple[Annotated[Real, Field(ge=0)], ...], Field(min_length=1)]
+def _some_weight(weights: tuple[float, ...]) -> tuple[float, ...]:
+    if not any(weights):
+        raise ValueError("every weight is zero")
+    return weights
+
+
+Weights = Annotated[tuple[Annotated[Real, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_some_weight)]
 
 
 class Mean(Section):
@@ -154,12 +160,6 @@ class Weighted(Section):
 
     name: Literal["weighted"]
     weights: Literal["score"] | Weights
-
-    @model_validator(mode="after")
-    def _fits(self) -> "Weighted":
-        if not isinstance(self.weights, str) and not any(self.weights):
-            raise ValueError("every weight is zero")
-        return self
 
 
 class Ranked(Section):
