@@ -58,6 +58,15 @@ def test_each_name_builds_its_edit() -> None:
     assert not edited(masks, {"name": "full_to_empty"})[-1].any()
 
 
+def test_a_tuned_threshold_is_the_one_that_was_found() -> None:
+    section = PostProcess.model_validate({"edits": [{"name": "threshold", "cut": "tuned"}]})
+    tiles = Prediction(images=TRUTH, probability=np.where(TRUTH > 0, 0.3, 0.1))
+    masks, _ = apply_edits(build_edits(section, tuned_cut=0.2), tiles)
+    assert np.array_equal(masks, TRUTH)
+    with pytest.raises(AssertionError, match="tuned threshold"):
+        build_edits(section)
+
+
 @pytest.mark.parametrize("name", ["location_crf", "bilateral_crf"])
 def test_a_random_field_is_built_with_its_numbers_and_its_guard(name: str) -> None:
     masks = np.zeros((2, 16, 16), np.uint8)

@@ -71,9 +71,13 @@ class BuiltBlend:
     record: dict[str, Any]
 
 
-def build_edits(section: recipe.PostProcess) -> tuple[Edit, ...]:
-    """The edits of masks that a recipe names, those that it switches off among them."""
-    return tuple(_edit(edit) for edit in section.edits)
+def build_edits(section: recipe.PostProcess, *, tuned_cut: float | None = None) -> tuple[Edit, ...]:
+    """The edits of masks that a recipe names, with those that it switches off.
+
+    Args:
+        tuned_cut: the threshold that is best on out-of-fold tiles, where the recipe asks for it.
+    """
+    return tuple(_edit(edit, tuned_cut=tuned_cut) for edit in section.edits)
 
 
 def build_blend(section: recipe.Ensemble, known: OutOfFold) -> BuiltBlend:
@@ -92,10 +96,12 @@ def build_blend(section: recipe.Ensemble, known: OutOfFold) -> BuiltBlend:
     return BuiltBlend(needed, lambda parts: rule(_stretched(parts, rescale)), record)
 
 
-def _edit(section: recipe.Edit) -> Edit:
+def _edit(section: recipe.Edit, *, tuned_cut: float | None) -> Edit:
     match section:
         case recipe.Threshold():
-            return Edit(section.name, lambda masks, tiles: salt_above(tiles.probability, section.cut))
+            cut = tuned_cut if section.cut == "tuned" else section.cut
+            assert cut is not None, "the recipe asks for the tuned threshold"
+            return Edit(section.name, lambda masks, tiles: salt_above(tiles.probability, cut))
         case recipe.SmallSalt():
             return Edit(section.name, lambda masks, tiles: remove_small_salt(masks, smaller_than=section.smaller_than))
         case recipe.SmallHoles():

@@ -17,10 +17,9 @@ Message = Callable[[Tensor], Tensor]
 
 _GREYS = 256
 _SURE = 1e-5  # probabilities are cut off this far from 0 and 1, as in pydensecrf's unary_from_softmax
-# Spatial waves weaker than this share of the strongest are left out: the kernel then errs by less than 1e-5 of its
-# peak, about as far as float32 sums do.
+# Waves along a line weaker than this share of the strongest are left out; float32 sums err about as far.
 _FAINT = 1e-7
-_CHUNK = 256
+_CHUNK, _CHUNK_BY_GREY = 256, 8  # tiles in hand at once: some 10 MB an array, in either form
 
 
 def location_crf(
@@ -70,13 +69,12 @@ def bilateral_crf(
     """
     assert probability.shape == images.shape, f"no image each: {tuple(probability.shape)} and {tuple(images.shape)}"
     shift = float(np.log(cut / (1 - cut)))
-    waves = _waves(*images.shape[-2:], sigma_px=sigma_px, device=images.device)
-    results = []
-    for tile, image in zip(probability.split(1), images.split(1), strict=True):
-        unary = tile.float().clamp(_SURE, 1 - _SURE).logit() - shift
-        message = bilateral_message(image, waves=waves, sigma_grey=sigma_grey)
-        results.append(mean_field(unary, message=message, compat=compat, steps=steps))
-    return torch.cat(results) if results else probability.float()
+    parts = []
+    for own, image in zip(probability.split(_CHUNK_BY_GREY), images.split(_CHUNK_BY_GREY), strict=True):
+        unary = own.float().clamp(_SURE, 1 - _SURE).logit() - shift
+        message = bilateral_message(image, sigma_px=sigma_px, sigma_grey=sigma_grey)
+        parts.append(mean_field(unary, message=message, compat=compat, steps=steps))
+    return torch.cat(parts)
 
 
 def mean_field(unary: Tensor, *, message: Message, compat: float, steps: int) -> Tensor:
@@ -106,42 +104,43 @@ def location_message(height: int, width: int, *, sigma_px: float, device: torch.
     return lambda values: rows @ (values @ columns)
 
 
-def bilateral_message(images: Tensor, *, waves: Tensor, sigma_grey: float) -> Message:
+def bilateral_message(images: Tensor, *, sigma_px: float, sigma_grey: float) -> Message:
     """The Gaussian of distance times that of the difference in grey, but for what float32 and `_FAINT` leave out.
 
-    8-bit images have 256 grey values. Pixels are summed wave by wave within each value, the sums are mixed between
-    values, and each pixel reads the waves of its own: some 3e7 operations a tile and step, where all pairs of pixels
-    are 1e8.
+    8-bit images have 256 grey values. Pixels of one value are summed wave by wave, along their line and then over the
+    lines; the sums are mixed between values; and each pixel reads those of its own value. That is 5e7 products for a
+    tile of 101 x 101 where all pairs of pixels are 1e8 exponentials, and no array of all pairs.
 
     Args:
         images: uint8 (n, h, w).
-        waves: of `_waves`, for this height and width.
         sigma_grey: in units of the whole range (255).
     """
-    grey = images.flatten(1).long()
+    count, height, width = images.shape
+    down, across = (_waves(length, sigma_px).to(images.device) for length in (height, width))
     alike = torch.from_numpy(_gaussian(_GREYS, sigma_grey * (_GREYS - 1))).float().to(images.device)
+    lines = torch.arange(count * height, device=images.device).view(count, height, 1)
+    line_and_grey = (lines * _GREYS + images).flatten()
+
+    over, along = down.shape[1], across.shape[1]
 
     def smoothed(values: Tensor) -> Tensor:
-        results = torch.empty_like(values)
-        for row, (own, levels) in enumerate(zip(values, grey, strict=True)):
-            sums = waves.new_zeros(_GREYS, waves.shape[1]).index_add_(0, levels, own[:, None] * waves)
-            results[row] = (waves * (alike @ sums)[levels]).sum(1)
-        return results
+        in_waves = (values[..., None] * across).reshape(count * height * width, along)
+        sums = down.new_zeros(count * height * _GREYS, along).index_add_(0, line_and_grey, in_waves)
+        over_lines = (down.T @ sums.reshape(count, height, _GREYS * along)).reshape(count, over, _GREYS, along)
+        mixed = (alike @ over_lines).reshape(count, over, _GREYS * along)
+        heard = (down @ mixed).reshape(count * height * _GREYS, along)[line_and_grey]
+        return (heard.reshape(count, height, width, along) * across).sum(-1)
 
     # A pixel hears itself with weight 1, so the least sum is 1, but for rounding.
-    norm = smoothed(torch.ones_like(grey, dtype=waves.dtype)).clamp(min=1).rsqrt()
-    return lambda values: (norm * smoothed(norm * values.flatten(1))).view_as(values)
+    norm = smoothed(down.new_ones(images.shape)).clamp(min=1).rsqrt()
+    return lambda values: norm * smoothed(norm * values)
 
 
-def _waves(height: int, width: int, *, sigma_px: float, device: torch.device) -> Tensor:
-    """W with W Wᵀ the Gaussian of the distance between all pixels, from the widest wave on: float32 (h w, waves)."""
-    (row_power, rows), (column_power, columns) = (
-        np.linalg.eigh(_gaussian(length, sigma_px)) for length in (height, width)
-    )
-    power = np.outer(row_power, column_power)
-    kept_rows, kept_columns = np.nonzero(power > _FAINT * power.max())
-    waves = rows[:, None, kept_rows] * columns[None, :, kept_columns] * np.sqrt(power[kept_rows, kept_columns])
-    return torch.from_numpy(waves.reshape(height * width, -1)).float().to(device)
+def _waves(length: int, sigma: float) -> Tensor:
+    """W with W Wᵀ the Gaussian of the distance along a line, without its faint waves: float32 (length, waves)."""
+    power, shapes = np.linalg.eigh(_gaussian(length, sigma))
+    kept = power > _FAINT * power.max()
+    return torch.from_numpy(np.ascontiguousarray(shapes[:, kept] * np.sqrt(power[kept]))).float()
 
 
 def _gaussian(length: int, sigma: float) -> NDArray[np.float64]:

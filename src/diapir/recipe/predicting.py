@@ -10,10 +10,14 @@ Cut = Annotated[Real, Field(gt=0, lt=1)]
 
 
 class Threshold(Section):
-    """Salt where the probability is above `cut`; without this edit, above 0.5."""
+    """Salt where the probability is above `cut`; without this edit, above 0.5.
+
+    Args:
+        cut: `tuned` takes the best on out-of-fold tiles.
+    """
 
     name: Literal["threshold"]
-    cut: Cut
+    cut: Literal["tuned"] | Cut
 
 
 class SmallSalt(Section):
