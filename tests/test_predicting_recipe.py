@@ -105,7 +105,7 @@ def test_every_fault_of_the_edits_is_told_at_once() -> None:
     ids=str,
 )
 def test_an_edit_with_impossible_numbers_is_refused(edit: dict[str, Any]) -> None:
-    assert len(messages(PostProcess, {"edits": [edit]})) == 1
+    assert messages(PostProcess, {"edits": [edit]})
 
 
 def test_weights_that_are_all_zero_are_refused() -> None:

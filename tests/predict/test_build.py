@@ -29,7 +29,7 @@ def built(blend: dict[str, Any], given: list[NDArray[np.float16]], *, rescale: t
 def edited(masks: Masks, *edits: dict[str, Any], images: NDArray[np.uint8] | None = None) -> Masks:
     tiles = Prediction(
         images=np.random.default_rng(0).integers(0, 255, masks.shape, np.uint8) if images is None else images,
-        probability=np.where(masks > 0, 0.7, 0.3).astype(np.float32),
+        probability=np.where(masks > 0, 0.6, 0.4).astype(np.float32),
         has_salt=np.linspace(0, 1, len(masks)),
     )
     found, records = apply_edits(build_edits(PostProcess.model_validate({"edits": edits})), tiles, score=0.5)
