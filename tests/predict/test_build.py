@@ -46,7 +46,8 @@ def test_each_name_builds_its_edit() -> None:
     assert edited(masks, {"name": "threshold", "cut": 0.2}).all()
     small = edited(masks, {"name": "small_salt", "smaller_than": 30})
     assert np.array_equal(small, remove_small_salt(masks, smaller_than=30))
-    for options in ({}, {"connectivity": 8}, {"at_border": False}):
+    choices: list[dict[str, Any]] = [{}, {"connectivity": 8}, {"at_border": False}]
+    for options in choices:
         holes = edited(masks, {"name": "small_holes", "smaller_than": 30, **options})
         assert np.array_equal(holes, fill_small_holes(masks, smaller_than=30, **options))
     gated = edited(masks, {"name": "has_salt_gate", "cut": 0.5})
@@ -74,18 +75,19 @@ def test_a_random_field_is_built_with_its_numbers_and_its_guard(name: str) -> No
     masks[1, 3, 3] = 1
     images = np.where(masks > 0, 200, 50).astype(np.uint8)
     images[1, 3, 3] = 50
-    smoothed = edited(masks, {"name": name}, images=images)
+    edit = {"name": name, "compat": 3.0}
+    smoothed = edited(masks, edit, images=images)
     assert np.array_equal(smoothed[1], masks[0])
-    assert np.array_equal(edited(masks, {"name": name, "compat": 1e-6}, images=images), masks)
-    assert np.array_equal(edited(masks, {"name": name, "only_if_score_below": 0.4}, images=images), masks)
-    assert np.array_equal(edited(masks, {"name": name, "only_if_score_below": 0.6}, images=images), smoothed)
+    assert np.array_equal(edited(masks, edit | {"compat": 1e-6}, images=images), masks)
+    assert np.array_equal(edited(masks, edit | {"only_if_score_below": 0.4}, images=images), masks)
+    assert np.array_equal(edited(masks, edit | {"only_if_score_below": 0.6}, images=images), smoothed)
 
 
 def test_each_name_builds_its_blend() -> None:
     given = members(0.3, 0.5, 0.4)
     scores = [mean_score(member, TRUTH) for member in given]
     ranks = np.argsort(np.argsort([-score for score in scores]))
-    expected = {
+    expected: dict[str, tuple[dict[str, Any], NDArray[np.floating]]] = {
         "mean": ({}, mean(given)),
         "weighted": ({"weights": [1, 1, 3]}, weighted_mean(given, [1, 1, 3])),
         "ranked": ({"decay": 0.5}, weighted_mean(given, [0.5**rank for rank in ranks])),

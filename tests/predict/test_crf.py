@@ -30,7 +30,8 @@ def slow_kernel(
                 energy += ((float(grey[one]) - float(grey[other])) / 255 / sigma_grey) ** 2
             kernel[i, j] = np.exp(-energy / 2)
     norm = 1 / np.sqrt(kernel.sum(1))
-    return norm[:, None] * kernel * norm
+    scaled: NDArray[np.float64] = norm[:, None] * kernel * norm
+    return scaled
 
 
 def slow_mean_field(
@@ -48,7 +49,8 @@ def slow_mean_field(
         heard = np.stack([kernel @ share for share in shares])
         belief = np.exp(-energies + compat * heard)
         shares = belief / belief.sum(0)
-    return shares[1].reshape(salt_energy.shape)
+    salt: NDArray[np.float64] = shares[1].reshape(salt_energy.shape)
+    return salt
 
 
 def smooth_greys(number: int, height: int, width: int) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from diapir.data.tiles import DataSet
 from diapir.faults import InputError
 from diapir.metrics import tile_scores
 from diapir.predict import postprocess
@@ -244,7 +245,7 @@ def test_a_guarded_edit_leaves_good_predictions_alone(score: float, applied: boo
 def test_the_guard_asks_for_the_score_before_any_edit() -> None:
     truth = drawn("##.", "##.", "...")
     spoil = Edit("spoil", lambda masks, tiles: masks * 0)
-    guarded = Edit("fill", lambda masks, tiles: masks | 1, only_if_score_below=0.75)
+    guarded = Edit("fill", lambda masks, tiles: np.ones_like(masks), only_if_score_below=0.75)
     masks, records = apply_edits([spoil, guarded], prediction_of(truth), truth=truth)
     assert not masks.any()
     assert records[1].left_out == "the score before any edit, 1.0000, is not below 0.75"
@@ -284,3 +285,13 @@ def test_neither_the_probabilities_nor_the_masks_given_are_changed() -> None:
     fill_small_holes(masks, smaller_than=50)
     assert np.array_equal(masks, kept)
     assert first.dtype == np.uint8
+
+
+def test_of_the_real_training_masks_the_safe_edits_change_none(tgs_data: DataSet) -> None:
+    masks, images = tgs_data.labelled.masks, tgs_data.labelled.images
+    assert masks is not None
+    assert np.array_equal(empty_constant(masks, images), masks)
+    assert np.array_equal(empty_full(masks), masks)
+    # As many constant tiles as the 28th place listed by hand.
+    emptied = empty_constant(np.ones_like(masks), images)
+    assert (~emptied.any((1, 2))).sum() == 80

@@ -40,7 +40,7 @@ def location_crf(
     message = location_message(*masks.shape[-2:], sigma_px=sigma_px, device=masks.device)
     parts = [
         mean_field(torch.where(part != 0, sure, -sure), message=message, compat=compat, steps=steps)
-        for part in masks.split(_CHUNK)
+        for part in torch.split(masks, _CHUNK)
     ]
     return torch.cat(parts)
 
@@ -70,7 +70,7 @@ def bilateral_crf(
     assert probability.shape == images.shape, f"no image each: {tuple(probability.shape)} and {tuple(images.shape)}"
     shift = float(np.log(cut / (1 - cut)))
     parts = []
-    for own, image in zip(probability.split(_CHUNK_BY_GREY), images.split(_CHUNK_BY_GREY), strict=True):
+    for own, image in zip(torch.split(probability, _CHUNK_BY_GREY), torch.split(images, _CHUNK_BY_GREY), strict=True):
         unary = own.float().clamp(_SURE, 1 - _SURE).logit() - shift
         message = bilateral_message(image, sigma_px=sigma_px, sigma_grey=sigma_grey)
         parts.append(mean_field(unary, message=message, compat=compat, steps=steps))
@@ -120,7 +120,6 @@ def bilateral_message(images: Tensor, *, sigma_px: float, sigma_grey: float) -> 
     alike = torch.from_numpy(_gaussian(_GREYS, sigma_grey * (_GREYS - 1))).float().to(images.device)
     lines = torch.arange(count * height, device=images.device).view(count, height, 1)
     line_and_grey = (lines * _GREYS + images).flatten()
-
     over, along = down.shape[1], across.shape[1]
 
     def smoothed(values: Tensor) -> Tensor:

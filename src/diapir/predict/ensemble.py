@@ -85,7 +85,7 @@ def vote_share(
         salt = [part > above for part in parts]
         shares = _weighted_sum(salt, weights) / total
         if empty_above is not None:
-            empty = _weighted_sum([~each.any(axis=(1, 2)) for each in salt], weights)
+            empty = _weighted_sum([each.max(axis=(1, 2)) == 0 for each in salt], weights)
             shares[empty > empty_above * total] = 0
         return shares
 

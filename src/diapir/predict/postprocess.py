@@ -182,7 +182,7 @@ def empty_full(masks: Masks) -> Masks:
 
     Source: the 14th place of the TGS competition (lRomul).
     """
-    return np.where(masks.all(axis=(1, 2))[:, None, None], np.uint8(0), masks)
+    return np.where((masks.min(axis=(1, 2)) > 0)[:, None, None], np.uint8(0), masks)
 
 
 def _require_known(names: Collection[str], edits: Sequence[Edit]) -> None:

@@ -16,6 +16,7 @@ from diapir.predict.gain import Gain, paired_gain
 _CHUNK = 32  # tiles in hand at once: 2.6 MB of float64 for each member
 _MOST_STEPS = 50
 _CLOSE = 1e-12  # Newton's own estimate of what is left to gain, in nats a pixel
+_ROUNDING = 1e-14  # by which sums over all pixels may seem to rise
 _FIRST_SLOPE, _FIRST_BIAS = 8.0, -4.0  # of the members' mean: an unsure copy of it, near which the best is found
 
 
@@ -72,27 +73,22 @@ def fit_stack(
     assert ridge > 0, f"ridge must be above 0: got {ridge}"
     rows = np.arange(len(truth)) if rows is None else rows
     number = len(members)
-    unit = np.full(number + 1, _FIRST_SLOPE / number)
-    unit[-1] = _FIRST_BIAS
+    unit = np.array([*[_FIRST_SLOPE / number] * number, _FIRST_BIAS])
     if start is not None:
         unit = np.array([*start.weights, start.bias])
     penalty = _penalty(number, ridge)
-    found = _measure(unit, members, truth, rows=rows)
+    found = _measure(unit, members, truth, rows=rows, penalty=penalty)
     for _ in range(_MOST_STEPS):
-        slope = found.slope + penalty @ unit
-        step = np.linalg.solve(found.curvature + penalty, -slope)
-        if -slope @ step / 2 < _CLOSE:
+        step = np.linalg.solve(found.curvature, -found.slope)
+        if -found.slope @ step / 2 < _CLOSE:
             break
-        value = found.value + unit @ penalty @ unit / 2
-        share = 1.0
-        while True:
-            tried = unit + share * step
-            found = _measure(tried, members, truth, rows=rows)
-            if found.value + tried @ penalty @ tried / 2 <= value or share < 1e-6:
-                break
-            share /= 2
-        unit = tried
-    return Stack(weights=tuple(unit[:-1].tolist()), bias=float(unit[-1]), cross_entropy=found.value)
+        after = _measure(unit + step, members, truth, rows=rows, penalty=penalty)
+        while after.value > found.value + _ROUNDING:
+            step /= 2
+            after = _measure(unit + step, members, truth, rows=rows, penalty=penalty)
+        unit, found = unit + step, after
+    cross_entropy = found.value - float(unit @ penalty @ unit) / 2
+    return Stack(weights=tuple(unit[:-1].tolist()), bias=float(unit[-1]), cross_entropy=cross_entropy)
 
 
 def stacked(members: Sequence[Probability], stack: Stack) -> Probability:
@@ -136,7 +132,7 @@ def check_stack(
 
 
 class _Found(NamedTuple):
-    """Cross-entropy, nats a pixel, with its first and second derivatives by weights and bias."""
+    """What is minimised, nats a pixel, with its first and second derivatives by weights and bias."""
 
     value: float
     slope: NDArray[np.float64]
@@ -149,6 +145,7 @@ def _measure(
     truth: NDArray[np.uint8],
     *,
     rows: NDArray[np.int64],
+    penalty: NDArray[np.float64],
 ) -> _Found:
     value, slope, curvature = 0.0, np.zeros_like(unit), np.zeros((len(unit), len(unit)))
     for start in range(0, len(rows), _CHUNK):
@@ -164,7 +161,8 @@ def _measure(
         slope += inputs @ (probability - is_salt)
         curvature += (inputs * (probability * (1 - probability))) @ inputs.T
     pixels = len(rows) * truth[0].size
-    return _Found(value / pixels, slope / pixels, curvature / pixels)
+    pull = penalty @ unit
+    return _Found(value / pixels + float(unit @ pull) / 2, slope / pixels + pull, curvature / pixels + penalty)
 
 
 def _penalty(members: int, ridge: float) -> NDArray[np.float64]:
