@@ -92,7 +92,7 @@ def run_recipe(
         identity = hashlib.sha256(f"{recipe.digest} {data.digest}".encode()).hexdigest()
         if first and (out / RECORD).exists():
             return _finished_record(out, identity)
-        numbers = make_folds(data.labelled, recipe.folds)
+        numbers = make_folds(data.labelled, recipe.folds, unlabelled=data.unlabelled.images)
         fabric = make_fabric(recipe.precision, devices=devices, may_leave_weights_unused=_may_leave_unused(recipe))
         if first:
             # All that can be refused was, so the folder becomes this run's.
