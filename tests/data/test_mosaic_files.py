@@ -83,7 +83,7 @@ def test_a_survey_of_a_data_set_is_written_and_printed(tmp_path: Path, capsys: p
 
 
 def test_a_data_set_without_mosaics_is_surveyed_too(tmp_path: Path) -> None:
-    images = strangers(6, seed=0)
+    images = np.random.default_rng(0).integers(0, 256, (6, SIDE, SIDE), dtype=np.uint8)
     ids = tuple("abcdef")
     depths_m = np.full(6, np.nan, np.float32)
     labelled = TileSet(ids[:5], images[:5], np.ones((5, SIDE, SIDE), np.uint8), depths_m[:5])

@@ -7,7 +7,7 @@ it can be held against those.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,9 +228,8 @@ def interpolate_empty(survey: Survey, predicted: Masks) -> Claims:
         ends = _piece(upper[-1]), _piece(lower[0])
         if ends[0] is not None and ends[1] is not None:
             tiles.append(tile)
-            masks.append(_straight_sides(*ends[0], *ends[1], shape=upper.shape))
-    shape = predicted.shape[1:]
-    return Claims(np.array(tiles, np.int64), np.array(masks, np.uint8).reshape(len(tiles), *shape))
+            masks.append(_straight_sides(*ends[0], *ends[1], height=len(upper), width=upper.shape[1]))
+    return Claims(np.array(tiles, np.int64), np.array(masks, np.uint8).reshape(len(tiles), *predicted.shape[1:]))
 
 
 def _columns(mosaics: Mosaics) -> list[list[int]]:
@@ -284,8 +283,8 @@ def _piece(row: Row) -> tuple[int, int] | None:
     return (int(starts[0]), int(ends[0])) if len(starts) == 1 else None
 
 
-def _straight_sides(left: int, right: int, lower_left: int, lower_right: int, *, shape: tuple[Any, ...]) -> Masks:
-    height, width = shape
+def _straight_sides(left: int, right: int, lower_left: int, lower_right: int, *, height: int, width: int) -> Masks:
+    """A mask that leads from the pixels `left` to `right` - 1 above it to `lower_left` to `lower_right` - 1 below."""
     share = ((np.arange(height) + 1) / (height + 1))[:, None]
     column = np.arange(width) + 0.5
     is_salt = (column > left + share * (lower_left - left)) & (column < right + share * (lower_right - right))
