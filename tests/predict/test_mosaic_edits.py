@@ -5,7 +5,7 @@ import pytest
 
 from diapir.data.mosaic import Mosaics
 from diapir.data.tiles import DataSet
-from diapir.predict.mosaic_edits import SURE_RULES, apply_mosaic_rules, check_rules, describe_check
+from diapir.predict.mosaic_edits import DEFAULT_RULES, apply_mosaic_rules, check_rules, describe_check
 from diapir.predict.mosaic_rules import Masks, Survey, labelled_survey
 from diapir.recipe.mosaics import MosaicRule
 from fake_masks import blob_masks
@@ -59,7 +59,7 @@ def test_rules_on_predictions_are_off_unless_they_are_named() -> None:
     masks, records = apply_mosaic_rules(predicted, survey)
     assert np.array_equal(masks, predicted)
     assert sum(record.num_reached for record in records) == 0
-    assert set(SURE_RULES) < set(ALL_RULES)
+    assert set(DEFAULT_RULES) < set(ALL_RULES)
     for rule in ("extrude_predicted", "interpolate_empty"):
         assert apply_mosaic_rules(predicted, survey, rules=(rule,))[1][0].num_pixels > 0
 

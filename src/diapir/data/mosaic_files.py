@@ -120,11 +120,11 @@ def _print_figures(figures: dict[str, Any], console: Console) -> None:
         "of them unlabelled": figures["unlabelled_tiles"],
         "mosaics with labelled tiles": figures["mosaics_with_labelled_tiles"],
         "unlabelled tiles in those": figures["unlabelled_tiles_of_those"],
-        "links dropped, for they contradicted stronger ones": figures["links_dropped"],
+        "contradictory links, dropped": figures["links_dropped"],
     }
     for title, number in shown.items():
         table.add_row(title, f"{number:,}")
-    table.add_row("tiles of the largest", ", ".join(str(size) for size in figures["largest"]))
+    table.add_row("tiles of the ten largest", ", ".join(str(size) for size in figures["largest"]))
     for name, number in figures["held_out_beside_training"].items():
-        table.add_row(f"held-out tiles with a neighbour in training, {_NUM_FOLDS} {name} folds", f"{number:,}")
+        table.add_row(f"held out beside training, {name} folds", f"{number:,}")
     console.print(table)

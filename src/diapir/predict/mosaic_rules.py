@@ -160,6 +160,8 @@ def extrude_down(survey: Survey, *, rows: int) -> Claims:
 def extrude_both_ways(survey: Survey) -> Claims:
     """The row of the nearest known mask of which all rows are the same, for every tile below one or else above one.
 
+    Upwards it is often wrong: salt begins somewhere.
+
     A reconstruction: that the 4th place extruded up and down is known, how it chose among several masks is not.
     """
     vertical = survey.known_where(are_walls(survey.truth, rows=survey.truth.shape[1]))
