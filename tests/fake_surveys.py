@@ -17,7 +17,8 @@ def survey_tiles(rows: int, columns: int, *, seed: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     field = gaussian_filter(rng.normal(size=(rows * SIDE, columns * SIDE)), sigma=2)
     grey = np.clip(128 + 45 * field / field.std(), 0, 255).astype(np.uint8)
-    return grey.reshape(rows, SIDE, columns, SIDE).swapaxes(1, 2).reshape(-1, SIDE, SIDE)
+    tiles: NDArray[np.uint8] = grey.reshape(rows, SIDE, columns, SIDE).swapaxes(1, 2).reshape(-1, SIDE, SIDE)
+    return tiles
 
 
 def strangers(count: int, *, seed: int) -> NDArray[np.uint8]:

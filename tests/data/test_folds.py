@@ -158,7 +158,7 @@ def test_the_rest_is_dealt_over_all_depths() -> None:
     mosaics[:24], mosaics[24:40] = 0, 1
     folds = mosaic_folds(tiles.ids, tiles.depths_m, mosaics, count=5)
     assert sizes(folds, 5).tolist() == [40] * 5
-    ranks = np.lexsort((tiles.ids, tiles.depths_m))
+    ranks = np.lexsort((np.array(tiles.ids), tiles.depths_m))
     rest = folds[ranks[ranks >= 40]]
     for quarter in np.split(rest, 4):  # 16 and 24 of 160 for the folds of the mosaics, 40 for the others
         assert np.abs(sizes(quarter, 5) - [4, 6, 10, 10, 10]).max() <= 1

@@ -100,7 +100,8 @@ def some_links(count: int) -> st.SearchStrategy[list[Link]]:
     """Links such as a search gives: any side of a tile has one at most, and all strengths differ."""
 
     def pairs(permuted: tuple[list[int], list[int]]) -> list[tuple[int, int, bool]]:
-        return [(a, b, below) for below, row in enumerate(permuted) for a, b in enumerate(row) if a != b and a != b]
+        sides = zip((False, True), permuted, strict=True)
+        return [(a, b, is_below) for is_below, row in sides for a, b in enumerate(row) if a != b]
 
     both = st.tuples(st.permutations(range(count)), st.permutations(range(count))).map(pairs)
     chosen = both.flatmap(lambda found: st.lists(st.sampled_from(found), unique=True) if found else st.just([]))

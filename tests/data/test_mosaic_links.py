@@ -26,7 +26,7 @@ def slow_links(images: NDArray[np.uint8], *, most_distance: float, least_compati
         outwards = 2 * lines[:, 0] - lines[:, 1]
         outwards = (outwards - outwards.mean(0)) / outwards.std(0, ddof=1)
         spread = outwards.std(1, ddof=1, keepdims=True)
-        return np.nan_to_num((outwards - outwards.mean(1, keepdims=True)) / spread)
+        return np.asarray((outwards - outwards.mean(1, keepdims=True)) / spread)
 
     left, right = edge(pixels.swapaxes(1, 2)), edge(pixels[:, :, ::-1].swapaxes(1, 2))
     top, bottom = edge(pixels), edge(pixels[:, ::-1])
@@ -46,8 +46,9 @@ def slow_links(images: NDArray[np.uint8], *, most_distance: float, least_compati
 def test_links_are_those_of_the_plain_search(most_distance: float, least_compatibility: float) -> None:
     images = np.concatenate([survey_tiles(3, 4, seed=0), strangers(150, seed=3)])
     images = images[np.random.default_rng(0).permutation(len(images))]
-    limits = {"most_distance": most_distance, "least_compatibility": least_compatibility}
-    assert pairs(find_links(images, **limits)) == pytest.approx(slow_links(images, **limits))
+    found = find_links(images, most_distance=most_distance, least_compatibility=least_compatibility)
+    slow = slow_links(images, most_distance=most_distance, least_compatibility=least_compatibility)
+    assert pairs(found) == pytest.approx(slow)
 
 
 def test_every_edge_is_told() -> None:

@@ -118,7 +118,7 @@ def are_beside_training(folds: NDArray[np.int64], mosaics: Mosaics) -> NDArray[n
     assert len(folds) == len(mosaics)
     beside = neighbours(mosaics)
     is_elsewhere: NDArray[np.bool_] = (beside != NONE) & (folds[beside] != folds[:, None])
-    return is_elsewhere.any(1)
+    return np.asarray(is_elsewhere.any(axis=1))
 
 
 def _content_order(images: NDArray[np.uint8]) -> NDArray[np.int64]:

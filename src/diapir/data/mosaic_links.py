@@ -42,12 +42,12 @@ class _Edges:
     """One side of every tile.
 
     Args:
-        outer, inner: int64 (n, length), the last line of pixels on that side and the one before it.
+        outer, inner: uint8 (n, length), the last line of pixels on that side and the one before it.
         drawn_out: float64 (n, length), the line beyond, standardised to mean 0 and norm 1; zero where it is flat.
     """
 
-    outer: NDArray[np.int64]
-    inner: NDArray[np.int64]
+    outer: NDArray[np.uint8]
+    inner: NDArray[np.uint8]
     drawn_out: NDArray[np.float64]
 
 
@@ -81,7 +81,8 @@ def find_links(
     Source: the 1st and 4th places' search (systems of 2018); that the nearness must be mutual was added by the team.
     """
     if not len(images):
-        return Links(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.bool_, np.float64)))
+        none = np.zeros(0, np.int64)
+        return Links(none, none, np.zeros(0, np.bool_), np.zeros(0, np.float64))
     limits = {"most_distance": most_distance, "least_compatibility": least_compatibility}
     across = _link_sides(_edges(images, "right"), _edges(images, "left"), is_below=False, advance=advance, **limits)
     down = _link_sides(_edges(images, "bottom"), _edges(images, "top"), is_below=True, advance=advance, **limits)
@@ -105,8 +106,7 @@ def _edges(images: NDArray[np.uint8], side: Side) -> _Edges:
             outer, inner = images[:, -1], images[:, -2]
         case _:
             assert_never(side)
-    outer, inner = outer.astype(np.int64), inner.astype(np.int64)
-    return _Edges(outer, inner, _standardised(2 * outer - inner))
+    return _Edges(outer, inner, _standardised(2 * outer.astype(np.int64) - inner))
 
 
 def _standardised(edges: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -139,7 +139,7 @@ def _link_sides(
     is_link = (back.tile[second] == first) & (first != second) & ~is_mirrored
     is_link &= (forth.distance < most_distance) & (strength > least_compatibility)
     # A flat edge became zero, which looks no more like one edge than like another.
-    is_link &= one.drawn_out.any(1) & other.drawn_out.any(1)[second]
+    is_link &= np.any(one.drawn_out, axis=1) & np.any(other.drawn_out[second], axis=1)
     first = first[is_link]
     return Links(first, second[is_link], np.full(len(first), is_below), strength[is_link])
 

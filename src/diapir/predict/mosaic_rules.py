@@ -112,8 +112,7 @@ def are_walls(masks: Masks, *, rows: int) -> NDArray[np.bool_]:
 
 def are_caps(masks: Masks) -> NDArray[np.bool_]:
     """Which masks end in a row that is all salt: (n,)."""
-    caps: NDArray[np.bool_] = masks[:, -1].all(axis=1)
-    return caps
+    return np.asarray(masks[:, -1].all(axis=1))
 
 
 def empty_below_caps(survey: Survey) -> Claims:
