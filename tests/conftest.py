@@ -4,9 +4,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from diapir.data.mosaic import Mosaics, find_mosaics
 from diapir.data.tgs import read_tgs
 from diapir.data.tiles import DataSet
 
@@ -33,3 +35,9 @@ def tgs_folder() -> Path:
 def tgs_data(tgs_folder: Path) -> DataSet:
     """The competition's real tiles, read once; not to be changed."""
     return read_tgs(tgs_folder)
+
+
+@pytest.fixture(scope="session")
+def tgs_mosaics(tgs_data: DataSet) -> Mosaics:
+    """The mosaics of the labelled and then the unlabelled real tiles, found once."""
+    return find_mosaics(np.concatenate([tgs_data.labelled.images, tgs_data.unlabelled.images]))

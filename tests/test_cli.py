@@ -105,6 +105,16 @@ def test_a_finished_run_predicts_other_data(diapir: Command, finished: Path, tmp
     assert (tmp_path / "out.csv").read_bytes() == (finished / "submission.csv").read_bytes()
 
 
+def test_mosaics_are_written_and_rules_held_against_masks(diapir: Command, tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "data", labelled=20, unlabelled=5, seed=1)
+    answer = diapir("data", "mosaics", tmp_path / "data", "--out", tmp_path / "mosaics")
+    assert answer.status == 0, answer.err
+    for name in ("mosaics.csv", "mosaics.json", "mosaics.png"):
+        assert str(tmp_path / "mosaics" / name) in answer.out
+        assert (tmp_path / "mosaics" / name).exists()
+    assert "extrude_vertical: exact on " in answer.out
+
+
 def test_the_help_of_run_lists_the_exit_statuses(diapir: Command) -> None:
     answer = diapir("run", "--help")
     assert answer.status == 0

@@ -73,6 +73,24 @@ def data_check(
     print(f"written: {folder / 'check.png'}, {folder / 'check.json'}")
 
 
+@data_app.command("mosaics")
+def data_mosaics(
+    data: Annotated[Path, typer.Argument(help="A prepared folder, or the competition's download in any form.")],
+    out: Annotated[Path, typer.Option(help="Folder for mosaics.csv, mosaics.json and mosaics.png.")],
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave faulty tiles out.")] = False,
+) -> None:
+    """Put neighbours of the survey together again, and hold what they say of each other against known masks."""
+    from diapir.data.mosaic_files import survey_mosaics
+    from diapir.data.tgs import open_data
+    from diapir.predict.mosaic_edits import check_rules, describe_check
+    from diapir.predict.mosaic_rules import labelled_survey
+
+    tiles = open_data(data, skip_bad=skip_bad)
+    for check in check_rules(labelled_survey(tiles, survey_mosaics(tiles, out))):
+        print(describe_check(check))
+    print(f"written: {out / 'mosaics.csv'}, {out / 'mosaics.json'}, {out / 'mosaics.png'}")
+
+
 @data_app.command("synthetic")
 def data_synthetic(
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,15 +15,18 @@ from diapir.data.folds import (
     depth_folds,
     group_folds,
     make_folds,
+    mosaic_folds,
     random_folds,
     write_folds,
 )
-from diapir.data.tiles import TileSet, coverage_classes
+from diapir.data.mosaic import NONE, Mosaics, are_beside_training
+from diapir.data.tiles import DataSet, TileSet, coverage_classes
 from diapir.faults import InputError
 from diapir.recipe.tiles import Folds
 from fake_masks import blob_masks
+from fake_surveys import strangers, survey_tiles
 
-SCHEMES = ("depth", "coverage", "random", "groups")
+SCHEMES = ("depth", "coverage", "random", "groups", "mosaic")
 
 
 def some_tiles(count: int = 53, *, seed: int = 0) -> TileSet:
@@ -123,6 +126,71 @@ def test_groups_stay_whole_and_no_fold_is_empty_or_needlessly_large(groups: list
     for fold in range(count):
         last = min(Counter(group for group, one in zip(groups, folds.tolist(), strict=True) if one == fold).values())
         assert held[fold] - last <= held.min()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(NONE, 12), min_size=60, max_size=60), st.integers(2, 6))
+def test_mosaics_stay_whole_and_the_rest_evens_folds_out(numbers: list[int], count: int) -> None:
+    tiles, mosaics = some_tiles(60), np.array(numbers)
+    folds = mosaic_folds(tiles.ids, tiles.depths_m, mosaics, count=count)
+    is_together = np.array([number != NONE and numbers.count(number) > 1 for number in numbers])
+    assert all(len(set(folds[mosaics == number].tolist())) == 1 for number in set(mosaics[is_together].tolist()))
+    whole = sizes(folds[is_together], count)
+    # The others go to the smallest folds: a fold that is larger than another by two or more got none of them.
+    held = sizes(folds, count)
+    for fold in range(count):
+        assert held[fold] - held.min() <= 1 or held[fold] == whole[fold]
+
+
+@settings(deadline=None)
+@given(st.integers(2, 7), st.integers(7, 60))
+def test_without_mosaics_they_are_depth_folds(count: int, number: int) -> None:
+    tiles = some_tiles(number)
+    alone = np.full(number, NONE)
+    folds = mosaic_folds(tiles.ids, tiles.depths_m, alone, count=count)
+    assert np.array_equal(folds, depth_folds(tiles.ids, tiles.depths_m, count=count))
+    assert np.array_equal(folds, mosaic_folds(tiles.ids, tiles.depths_m, np.arange(number), count=count))
+
+
+def test_the_rest_is_dealt_over_all_depths() -> None:
+    tiles = some_tiles(200)
+    mosaics = np.full(200, NONE)
+    mosaics[:24], mosaics[24:40] = 0, 1
+    folds = mosaic_folds(tiles.ids, tiles.depths_m, mosaics, count=5)
+    assert sizes(folds, 5).tolist() == [40] * 5
+    ranks = np.lexsort((np.array(tiles.ids), tiles.depths_m))
+    rest = folds[ranks[ranks >= 40]]
+    for quarter in np.split(rest, 4):  # 16 and 24 of 160 for the folds of the mosaics, 40 for the others
+        assert np.abs(sizes(quarter, 5) - [4, 6, 10, 10, 10]).max() <= 1
+
+
+def test_mosaics_run_through_tiles_without_labels() -> None:
+    survey = survey_tiles(3, 3, seed=0)
+    corners = [0, 2, 6, 8]  # neighbours of none of them, but of one survey
+    images = np.concatenate([survey[corners], strangers(8, seed=0)])
+    ids = tuple("abcdefghijkl")
+    masks = np.ones_like(images)
+    tiles = TileSet(ids, images, masks, np.arange(12, dtype=np.float32))
+    section = Folds(scheme="mosaic", count=3)
+    assert len(set(make_folds(tiles, section)[:4].tolist())) > 1
+    others = survey[[1, 3, 4, 5, 7]]
+    folds = make_folds(tiles, section, unlabelled=others)
+    assert len(set(folds[:4].tolist())) == 1
+    assert sizes(folds, 3).tolist() == [4, 4, 4]
+
+
+def test_the_real_mosaic_folds_are_even_and_leave_no_tile_beside_training(
+    tgs_data: DataSet, tgs_mosaics: Mosaics
+) -> None:
+    tiles = tgs_data.labelled
+    labelled = tgs_mosaics.take(np.arange(len(tiles)))
+    folds = mosaic_folds(tiles.ids, tiles.depths_m, labelled.mosaic, count=5)
+    assert np.ptp(sizes(folds, 5)) <= 1
+    assert not are_beside_training(folds, labelled).any()
+    medians = [np.median(tiles.depths_m[folds == fold]) for fold in range(5)]
+    assert np.ptp(medians) < 30
+    for other in (depth_folds(tiles.ids, tiles.depths_m, count=5), random_folds(tiles.ids, count=5, seed=0)):
+        assert are_beside_training(other, labelled).sum() > 100
 
 
 def test_the_file_names_scheme_count_and_seed_and_every_tile(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from diapir.data.mosaic import NONE, find_mosaics
 from diapir.data.tiles import TileSet, coverage_classes
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.recipe.tiles import Folds
@@ -55,8 +56,36 @@ def group_folds(groups: Sequence[str], *, count: int) -> Numbers:
     return np.array([fold_of[group] for group in groups], np.int64)
 
 
-def make_folds(tiles: TileSet, section: Folds) -> Numbers:
+def mosaic_folds(ids: Sequence[str], depths_m: NDArray[np.float32], mosaics: Numbers, *, count: int) -> Numbers:
+    """Keep the tiles of each mosaic in one fold, and deal the others by depth so that folds fill up: (n,).
+
+    Mosaics go to the fold that is smallest so far, the one with most tiles first, then the shallower. Without mosaics
+    these are `depth_folds`.
+
+    Args:
+        mosaics: int64 (n,), the mosaic of each tile, -1 for none.
+
+    Source: the 14th place's folds; how the rest is dealt is the team's.
+    """
+    ranks = np.empty(len(ids), np.int64)
+    ranks[np.lexsort((np.asarray(ids), depths_m))] = np.arange(len(ids))
+    numbers, sizes = np.unique(mosaics[mosaics != NONE], return_counts=True)
+    together = {int(number): np.flatnonzero(mosaics == number) for number in numbers[sizes > 1]}
+    folds = np.full(len(ids), NONE, np.int64)
+    filled = np.zeros(count, np.int64)
+    for rows in sorted(together.values(), key=lambda rows: (-len(rows), int(ranks[rows].min()))):
+        folds[rows] = filled.argmin()
+        filled[filled.argmin()] += len(rows)
+    rest = np.flatnonzero(folds == NONE)
+    folds[rest[np.argsort(ranks[rest])]] = _fill_up(filled, len(rest))
+    return folds
+
+
+def make_folds(tiles: TileSet, section: Folds, *, unlabelled: NDArray[np.uint8] | None = None) -> Numbers:
     """The fold of each labelled tile, by the recipe's scheme: (n,).
+
+    Args:
+        unlabelled: images (m, height, width) that complete the mosaics of the labelled ones, where there are any.
 
     Raises:
         InputError: a fold would have no tile, no salt, or (groups) the file does not fit the tiles.
@@ -76,6 +105,10 @@ def make_folds(tiles: TileSet, section: Folds) -> Numbers:
         case "groups":
             assert section.groups is not None
             folds = group_folds(_read_groups(section.groups, tiles.ids), count=section.count)
+        case "mosaic":
+            images = tiles.images if unlabelled is None else np.concatenate([tiles.images, unlabelled])
+            mosaics = find_mosaics(images).mosaic[: len(tiles)]
+            folds = mosaic_folds(tiles.ids, tiles.depths_m, mosaics, count=section.count)
         case _:
             assert_never(section.scheme)
     _require_salt(folds, tiles.masks, section.count)
@@ -95,6 +128,20 @@ def write_folds(path: Path, ids: Sequence[str], folds: Numbers, section: Folds) 
 def _deal(order: NDArray[np.int64], *, count: int) -> Numbers:
     folds = np.empty(len(order), np.int64)
     folds[order] = np.arange(len(order)) % count
+    return folds
+
+
+def _fill_up(filled: Numbers, number: int) -> Numbers:
+    """Folds for `number` tiles in a row that even out folds with `filled` tiles, each coming up evenly: (number,)."""
+    shares = np.zeros_like(filled)
+    for _ in range(number):
+        shares[(filled + shares).argmin()] += 1
+    given = np.zeros_like(filled)
+    folds = np.empty(number, np.int64)
+    for place in range(number):
+        # Whole numbers, so that ties are ties: a fold's due share of the tiles up to here, less what it was given.
+        folds[place] = (shares * (place + 1) - given * number).argmax()
+        given[folds[place]] += 1
     return folds
 
 

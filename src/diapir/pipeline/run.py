@@ -75,7 +75,7 @@ def run_recipe(
             raise InputError.of(out, "it holds a run of other data; name another folder, or add --update to replace it")
         if first and (out / RECORD).exists() and all(one.state == "done" for one in plan):
             return _finished_record(out)
-        numbers = make_folds(data.labelled, recipe.folds)
+        numbers = make_folds(data.labelled, recipe.folds, unlabelled=data.unlabelled.images)
         fabric = make_fabric(recipe.precision, devices=devices, may_leave_weights_unused=_may_leave_unused(recipe))
         if first:
             # All that can be refused was, so the folder becomes this run's.

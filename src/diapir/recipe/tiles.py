@@ -35,11 +35,12 @@ class Folds(Section):
 
     Args:
         scheme: `depth` deals tiles sorted by depth in turn; `coverage` deals within each coverage class; `random`
-            shuffles; `groups` keeps tiles of one group (a CSV of id,group) together.
+            shuffles; `groups` keeps tiles of one group (a CSV of id,group) together; `mosaic` keeps tiles together that
+            were neighbours in the survey, as far as their edges tell, and deals the others by depth.
         held_out: the folds to train a model for, each holding that fold out; empty for all of them.
     """
 
-    scheme: Literal["depth", "coverage", "random", "groups"] = "depth"
+    scheme: Literal["depth", "coverage", "random", "groups", "mosaic"] = "depth"
     count: Annotated[Whole, Field(ge=2)] = 5
     seed: Annotated[Whole, Field(ge=0)] = 0
     groups: Path | None = None
