@@ -1,6 +1,7 @@
 """What tests of whole nets share: gradients, and the parameters of an encoder counted by hand."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -59,7 +60,8 @@ def assert_every_parameter_learns(net: nn.Module, images: torch.Tensor) -> None:
     outputs: Outputs = net(images)
     assert outputs.has_salt is not None
     parts = [outputs.mask, outputs.has_salt, *outputs.sides]
-    torch.stack([part.square().mean() for part in parts]).sum().backward()
+    loss: Any = sum(part.square().mean() for part in parts)
+    loss.backward()
     grads = {name: each.grad for name, each in net.named_parameters()}
     assert [name for name, each in grads.items() if each is None or not each.isfinite().all()] == []
     still = [name for name, each in grads.items() if each is not None and each.ndim == 4 and not each.any()]

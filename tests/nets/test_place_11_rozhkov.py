@@ -1,4 +1,5 @@
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -64,11 +65,11 @@ def test_every_parameter_learns_and_no_gradient_is_broken() -> None:
 
 def test_a_step_joins_its_maps_at_the_skips_size() -> None:
     torch.manual_seed(0)
-    step = Place11Rozhkov(SMALL, in_channels=1, width=8).eval().steps[1]
+    step: Any = Place11Rozhkov(SMALL, in_channels=1, width=8).eval().steps[1]
     maps, skip = torch.randn(1, 8, 4, 4), torch.randn(1, 256, 8, 8)
     both = torch.cat([nn.functional.interpolate(maps, scale_factor=2, mode="bilinear"), skip], dim=1)
     torch.testing.assert_close(step(maps, skip, (16, 16)), step.gate(step.convs(both)))
-    last = Place11Rozhkov(SMALL, in_channels=1, width=8).eval().steps[-1]
+    last: Any = Place11Rozhkov(SMALL, in_channels=1, width=8).eval().steps[-1]
     torch.testing.assert_close(last(maps, None, (16, 16)), last.gate(last.convs(resized(maps, (16, 16)))))
 
 

@@ -1,5 +1,6 @@
 import math
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -93,7 +94,8 @@ def test_a_fresh_net_has_finite_gradients() -> None:
 def test_convolutions_start_with_the_spread_of_their_fan_out_but_the_context_at_zero() -> None:
     torch.manual_seed(0)
     net = Place11Sosin(SMALL, in_channels=1)
-    assert not net.context.context[2].give.weight.any()
+    attention: Any = net.context.context[2]
+    assert not attention.give.weight.any()
     checked = 0
     for name, module in net.named_modules():
         large = isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000

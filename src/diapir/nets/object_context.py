@@ -43,7 +43,7 @@ class ContextAttention(nn.Module):
         seen = F.max_pool2d(maps, self.scale) if self.scale > 1 else maps
         keys, values = _places(self.key(seen)), _places(self.value(seen))
         gathered = F.scaled_dot_product_attention(keys, keys, values)
-        context: Tensor = self.give(gathered[:, 0].transpose(1, 2).unflatten(2, seen.shape[-2:]))
+        context: Tensor = self.give(gathered[:, 0].transpose(1, 2).reshape(len(maps), -1, *seen.shape[-2:]))
         if self.scale == 1:
             return context
         return F.interpolate(context, size=maps.shape[-2:], mode="bilinear", align_corners=True)
