@@ -26,7 +26,7 @@ from diapir.pipeline.workplace import Workplace, folds_of, step_named
 from diapir.predict.submission import write_submission
 from diapir.processor import is_first_process
 from diapir.recipe.files import read_recipe, write_recipe
-from diapir.recipe.nets import TimmEncoder
+from diapir.recipe.nets import trained_encoder
 from diapir.recipe.steps import PredictStep, PseudoLabel, Submit, Train, sources
 from diapir.recipe.whole import Recipe
 from diapir.runs import locked_folder, provenance, read_json, write_json, write_text
@@ -164,9 +164,9 @@ def _require_nets(recipe: Recipe) -> None:
     """Refuse a net that cannot be had before any data are read: that takes seconds, and the answer should not."""
     for own in _trained(recipe):
         build_net(own.net, in_channels=len(own.input.channels))
-        encoder = own.net.encoder
-        if isinstance(encoder, TimmEncoder) and encoder.weights == "pretrained":
-            fetch_pretrained(encoder.name)
+        name, weights = trained_encoder(own.net) or ("", "")
+        if weights == "pretrained":
+            fetch_pretrained(name)
 
 
 def _trained(recipe: Recipe) -> list[Recipe]:

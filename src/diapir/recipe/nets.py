@@ -1,10 +1,22 @@
 """The nets that a recipe may name."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from diapir.recipe.published_nets import (
+    Bes,
+    Dilated,
+    Laurans,
+    Phalanx,
+    Place09,
+    Place28,
+    Rozhkov,
+    Sosin,
+    Trunk,
+    Vanilla,
+)
 from diapir.recipe.sections import Count, Real, Section, Whole
 
 
@@ -67,16 +79,49 @@ class Decoder(Section):
     dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
 
 
-class Net(Section):
+class UNet(Section):
     """A U-Net: encoder, decoder, and the has-salt head if wanted."""
 
+    kind: Literal["unet"] = "unet"
     encoder: Annotated[TimmEncoder | ResidualEncoder, Field(discriminator="kind")] = TimmEncoder()
     decoder: Decoder = Decoder()
     has_salt_head: bool = False
+    num_sides: ClassVar[int] = 0
+
+
+def kind_of_net(raw: Any) -> str:
+    """What tells nets apart; a section that names no kind is of our own U-Net."""
+    kind = raw.get("kind", "unet") if isinstance(raw, dict) else getattr(raw, "kind", "unet")
+    return str(kind)
+
+
+Net = Annotated[
+    Annotated[UNet, Tag("unet")]
+    | Annotated[Bes, Tag("bes")]
+    | Annotated[Phalanx, Tag("phalanx")]
+    | Annotated[Place09, Tag("place-09")]
+    | Annotated[Rozhkov, Tag("rozhkov")]
+    | Annotated[Sosin, Tag("sosin")]
+    | Annotated[Place28, Tag("place-28")]
+    | Annotated[Dilated, Tag("dilated")]
+    | Annotated[Vanilla, Tag("vanilla")]
+    | Annotated[Laurans, Tag("laurans")],
+    Discriminator(kind_of_net),
+]
+
+
+def trained_encoder(net: Net) -> tuple[str, str] | None:
+    """Name and weights of a timm encoder that is to begin with trained weights."""
+    encoder = getattr(net, "encoder", None)
+    if isinstance(encoder, TimmEncoder | Trunk) and encoder.weights != "none":
+        return encoder.name, encoder.weights
+    return None
 
 
 def net_faults(net: Net) -> Iterator[str]:
     """What does not fit together in a net, each with its path."""
+    if not isinstance(net, UNet):
+        return
     encoder, decoder = net.encoder, net.decoder
     if decoder.subpixel and encoder.stem == "none":
         yield "net.decoder.subpixel: true needs a first map of half size, and net.encoder.stem 'none' keeps it full"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from diapir.recipe.nets import Net, net_faults
+from diapir.recipe.nets import Net, UNet, net_faults
 from diapir.recipe.sections import Count, Real, Section, Whole
 from diapir.recipe.steps import STRAIGHT, Name, Step, Train, step_faults
 from diapir.recipe.tiles import Data, Folds, Framing, Input
@@ -34,7 +34,7 @@ class Model(Section):
 
     framing: Framing = Framing()
     input: Input = Input()
-    net: Net = Net()
+    net: Net = UNet()
     augment: Augment = Augment()
     stages: tuple[Stage, ...] = ()
     average: Average = Average()
