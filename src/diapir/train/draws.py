@@ -50,8 +50,9 @@ class Draws:
 
     def part(self, rows: slice) -> "Draws":
         """The draws of some of the tiles: what one of several processes applies."""
-        values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
-        return replace(self, **{name: value[rows] for name, value in values.items() if isinstance(value, Tensor)})
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        mine: dict[str, Any] = {name: value[rows] for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **mine)
 
 
 def draw_changes(count: int, section: Augment, *, height: int, width: int, rng: torch.Generator) -> Draws:
