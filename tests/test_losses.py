@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import pytest
 import torch
@@ -9,7 +10,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diapir import losses
-from diapir.losses import bce, dice, focal, has_salt_loss, lovasz, mixed_loss, symmetric_lovasz
+from diapir.losses import (
+    bce,
+    dice,
+    focal,
+    has_salt_loss,
+    holds_salt,
+    lovasz,
+    mean_with_salt,
+    mixed_loss,
+    symmetric_lovasz,
+)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 HINGES: tuple[losses.Hinge, ...] = ("relu", "elu")
@@ -234,6 +245,16 @@ def test_the_has_salt_loss_asks_whether_any_pixel_is_salt() -> None:
     logits = torch.tensor([0.7, 0.7, -2.0])
     expected = [math.log1p(math.exp(0.7)), math.log1p(math.exp(-0.7)), math.log1p(math.exp(2.0))]
     assert has_salt_loss(logits, truth).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("over", "divisor"), [("salt", 2), ("all", 4)])
+def test_a_mean_over_images_with_salt_leaves_the_others_out(over: Literal["salt", "all"], divisor: int) -> None:
+    truth = torch.zeros(4, 3, 3)
+    truth[1, 2, 0] = truth[3] = 1
+    per_image = torch.tensor([100.0, 2.0, 100.0, 5.0])
+    assert holds_salt(truth).tolist() == [False, True, False, True]
+    assert mean_with_salt(per_image, truth, over=over).item() == pytest.approx(7 / divisor)
+    assert mean_with_salt(per_image, torch.zeros(4, 3, 3), over=over).item() == 0
 
 
 def test_a_mixed_loss_is_the_weighted_sum_with_each_option_where_it_belongs() -> None:

@@ -411,9 +411,9 @@ def changed(value: Any) -> list[Any]:
         case float():
             return [value * 0.5 + 0.01, value + 1.0]
         case list():
-            return [value[:-1], [*value, 1], value[::-1], ["image"], ["plain"]]
+            return [value[:-1], [*value, 1], value[::-1], ["image"], ["plain"], [{"crop": 0.1}]]
         case None:
-            return [128, "groups.csv"]
+            return [128, "groups.csv", {}]
         case _:
             return ["other", *SPELLINGS]
 
@@ -433,6 +433,8 @@ SPELLINGS = [
         "constant",
         "unit",
         "plain",
+        "zero",
+        "all",
     ],
     0.5,
 ]
@@ -440,6 +442,7 @@ SPELLINGS = [
 TIED = {
     "folds.groups", "net.encoder.kind", "net.encoder.widths", "net.encoder.blocks", "net.encoder.stem",
     "net.decoder.widths", "net.decoder.subpixel", "net.has_salt_head", "stages.0.keep_state", "stages.1.augment",
+    "augment.changes",
 }  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diapir.recipe.training import Augment
-from diapir.train.augment import Draws, apply_changes, draw_changes
+from diapir.train.augment import apply_changes
+from diapir.train.draws import Draws, draw_changes
 
 SIDE = 21
 EVERYTHING = Augment(
@@ -245,8 +246,8 @@ def test_no_pixel_is_warped_further_than_asked() -> None:
 
 def tone(draws: Draws, **values: float) -> Draws:
     """The same known tone for every tile."""
-    known = {"added": 0.0, "contrast": 1.0, "gamma": 1.0, "deviation": 0.0} | values
-    return replace(draws, tone=torch.tensor(list(known.values())).expand(len(draws.tone), 4))
+    known = {"added": 0.0, "contrast": 1.0, "gamma": 1.0, "deviation": 0.0, "multiplied": 1.0} | values
+    return replace(draws, tone=torch.tensor(list(known.values())).expand(len(draws.tone), 5))
 
 
 PLAIN = draw(NOTHING)
@@ -287,7 +288,7 @@ def test_noise_has_the_deviation_that_was_drawn() -> None:
 
 def test_drawn_tones_keep_to_their_ranges() -> None:
     section = Augment(tone=0.5, brightness=0.1, contrast=0.2, gamma=0.3, noise=0.05)
-    added, contrast, gamma, deviation = draw(section, 4000).tone.unbind(1)
+    added, contrast, gamma, deviation, _ = draw(section, 4000).tone.unbind(1)
     for values, limit in ((added, 0.1), (contrast - 1, 0.2), (gamma - 1, 0.3), (deviation, 0.05)):
         assert 0.98 * limit < values.abs().max() <= limit + 1e-6
         assert 0.45 < (values != 0).float().mean() < 0.55

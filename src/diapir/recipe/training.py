@@ -1,21 +1,122 @@
 """How a net learns: augmentation, losses, optimisers, schedules, stages, averages of the weights."""
 
+import math
 import typing
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from diapir.recipe.sections import Count, Fraction, Positive, Real, Section, Whole
 from diapir.recipe.tiles import Framing
 
 
+def _pair(about: float | None, value: Any) -> Any:
+    """A range from a plain number, which reaches so far to either side of `about`, or is the only value if None."""
+    if isinstance(value, list | tuple):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"expected a finite number or a range [low, high], found {value!r}")
+    return (value, value) if about is None else (about - value, about + value)
+
+
+def _rising_within(low: float, high: float, value: tuple[float, float]) -> tuple[float, float]:
+    if not low <= value[0] <= value[1] <= high:
+        raise ValueError(f"{value[0]:g} to {value[1]:g} is no range: expected one that rises, from {low:g} to {high:g}")
+    return value
+
+
+Offset = Annotated[
+    tuple[Real, Real], BeforeValidator(partial(_pair, 0)), AfterValidator(partial(_rising_within, -1, 1))
+]
+Degrees = Annotated[
+    tuple[Real, Real], BeforeValidator(partial(_pair, 0)), AfterValidator(partial(_rising_within, -180, 180))
+]
+Factor = Annotated[
+    tuple[Real, Real], BeforeValidator(partial(_pair, 1)), AfterValidator(partial(_rising_within, 0.05, 20))
+]
+Pixels = Annotated[
+    tuple[Whole, Whole], BeforeValidator(partial(_pair, None)), AfterValidator(partial(_rising_within, 1, 101))
+]
+
+ChangeName = Literal[
+    "shift", "scale", "rotation_deg", "shear", "crop", "window", "grid",
+    "add", "multiply", "contrast", "gamma", "invert", "blur", "cutout_px",
+]  # fmt: skip
+
+
+class Change(Section):
+    """Random changes that share one chance: those that are named here, with their ranges.
+
+    A range is a pair, [low, high]. A number r alone is the range from -r to r, and from 1 - r to 1 + r for a factor.
+
+    Args:
+        chance: that a tile is changed.
+        pick: `all` makes every change named here, together; `one` makes exactly one of them, each as likely; `each`
+            gives each of them the chance for itself.
+        shift: range, right and down apart, as a share of the side.
+        scale: range of the factor of size.
+        rotation_deg: range, clockwise.
+        shear: range of how far the top edge goes right and the bottom edge left, as a share of the side.
+        crop: most that is cut off each side, the four drawn apart from 0 up, as a share; the rest is brought back to
+            full size.
+        window: share of the side of a part that is kept, anywhere in the tile, and brought back to full size.
+        grid: most by which cells of `grid_px` pixels are stretched or squeezed, rows and columns of cells each for
+            themselves; how much of it a tile gets is drawn from 0 up.
+        add: range of what is added to grey values of 0 to 1.
+        multiply, contrast, gamma: range of the factor of grey values, of the factor of their distance from the tile's
+            mean, and of their exponent.
+        invert: the negative.
+        blur: the mean of 3x3 pixels.
+        cutout_px: side of a square hole in the image, or the range of it; the mask stays.
+        cutout_grey: what the hole is filled with; 0.449 is the mean of ImageNet.
+        cutout_hides: no hole is cut where it would hide more than this share of the mask's salt.
+    """
+
+    chance: Fraction = 1.0
+    pick: Literal["all", "one", "each"] = "all"
+    shift: Offset | None = None
+    scale: Factor | None = None
+    rotation_deg: Degrees | None = None
+    shear: Offset | None = None
+    crop: Annotated[Real, Field(gt=0, lt=0.5)] | None = None
+    window: Annotated[Real, Field(gt=0, le=1)] | None = None
+    grid: Annotated[Real, Field(gt=0, lt=1)] | None = None
+    grid_px: Count = 10
+    add: Offset | None = None
+    multiply: Factor | None = None
+    contrast: Factor | None = None
+    gamma: Factor | None = None
+    invert: bool = False
+    blur: bool = False
+    cutout_px: Pixels | None = None
+    cutout_grey: Fraction = 0.449
+    cutout_hides: Fraction = 1.0
+
+    @property
+    def names(self) -> list[ChangeName]:
+        """The changes that are named here."""
+        return [name for name in typing.get_args(ChangeName) if getattr(self, name) not in (None, False)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Change":
+        if not self.names:
+            raise ValueError(f"no change is named: give at least one of {', '.join(typing.get_args(ChangeName))}")
+        return self
+
+
 class Augment(Section):
-    """Random changes of each training tile; a range of zero switches one off.
+    """Random changes of each training tile, in one of two forms: keys of their own, or groups in `changes`.
+
+    Of `changes`, holes are cut first; then come flip, crop or window, shear, rotation, scale, shift and grid, in one
+    resampling with one border after the crop and one after all else; grey values are last. Of the keys, a range of zero
+    switches one off, and the hole is cut at the very end.
 
     Args:
         flip: chance of a left-right flip.
-        geometry: chance of one affine change, drawn from the ranges of shift, scale, rotation_deg and shear; the
-            border is reflected.
+        border: what comes from beyond the tile: `mirror` has the edge pixel twice, `reflect` once, `zero` is black.
+        changes: groups of changes, for descriptions such as "with p 0.5 exactly one of" (see `Change`).
+        geometry: chance of one affine change, drawn from the ranges of shift, scale, rotation_deg and shear.
         shift: largest shift, as a share of the side.
         scale: largest relative change of size.
         rotation_deg: largest rotation, in degrees.
@@ -26,10 +127,12 @@ class Augment(Section):
         invert: chance of the negative.
         blur: chance of a 3x3 blur.
         noise: largest standard deviation of added noise, as a share of the grey range, drawn with chance `tone`.
-        cutout: chance of a square hole of `cutout_px` in the image; the mask stays.
+        cutout: chance of a square hole of `cutout_px` in the image, filled with its mean; the mask stays.
     """
 
     flip: Fraction = 0.5
+    border: Literal["mirror", "reflect", "zero"] = "mirror"
+    changes: tuple[Change, ...] = ()
     geometry: Fraction = 0.0
     shift: Fraction = 0.0
     scale: Annotated[Real, Field(ge=0, lt=1)] = 0.0
@@ -49,30 +152,28 @@ class Augment(Section):
     cutout: Fraction = 0.0
     cutout_px: Annotated[Whole, Field(ge=1, le=101)] = 30
 
+    @model_validator(mode="after")
+    def _fits(self) -> "Augment":
+        chances = ("geometry", "crop", "elastic", "tone", "invert", "blur", "cutout")
+        if self.changes and (given := [name for name in chances if getattr(self, name) > 0]):
+            raise ValueError(f"changes and {', '.join(given)} are two forms of one thing: give all as changes, or none")
+        names = [name for change in self.changes for name in change.names]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"changes: {', '.join(doubled)} stands in two groups: give each change once")
+        return self
+
 
 LossName = Literal["bce", "dice", "focal", "lovasz", "symmetric_lovasz"]
 
 
-class Loss(Section):
-    """Weights of the losses, and their options.
-
-    Args:
-        hinge: of the Lovasz losses: `elu` is ELU + 1.
-        whole_batch: Dice and Lovasz over the pixels of the batch instead of each image's.
-        on_tile: compare on the 101x101 tile, with the border that framing added cut off.
-        has_salt: weight of the has-salt head's cross-entropy.
-    """
+class Mix(Section):
+    """Weights of the losses of a mask."""
 
     bce: Annotated[Real, Field(ge=0)] = 0.0
     dice: Annotated[Real, Field(ge=0)] = 0.0
     focal: Annotated[Real, Field(ge=0)] = 0.0
     lovasz: Annotated[Real, Field(ge=0)] = 0.0
     symmetric_lovasz: Annotated[Real, Field(ge=0)] = 0.0
-    hinge: Literal["relu", "elu"] = "elu"
-    whole_batch: bool = False
-    gamma: Annotated[Real, Field(ge=0)] = 2.0
-    on_tile: bool = True
-    has_salt: Annotated[Real, Field(ge=0)] = 0.0
 
     @property
     def weights(self) -> dict[LossName, float]:
@@ -81,10 +182,37 @@ class Loss(Section):
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value > 0}
 
+
+class Loss(Mix):
+    """Weights of the losses, and their options.
+
+    Args:
+        hinge: of the Lovasz losses: `elu` is ELU + 1.
+        whole_batch: Dice and Lovasz over the pixels of the batch instead of each image's.
+        on_tile: compare on the 101x101 tile, with the border that framing added cut off.
+        has_salt: weight of the has-salt head's cross-entropy.
+        side: weight of each side head's mask, by the same mix, on images with salt alone. A head smaller than the net's
+            input is compared at its own scale, with the nearest pixels of the mask; they also say if there is salt.
+        side_mean: `salt` divides a side head's sum by the number of images with salt, and is 0 where there are none;
+            `all` divides by the number of all images.
+        empty: the mix for images without salt, where it is another one.
+    """
+
+    hinge: Literal["relu", "elu"] = "elu"
+    whole_batch: bool = False
+    gamma: Annotated[Real, Field(ge=0)] = 2.0
+    on_tile: bool = True
+    has_salt: Annotated[Real, Field(ge=0)] = 0.0
+    side: Annotated[Real, Field(ge=0)] = 0.0
+    side_mean: Literal["salt", "all"] = "salt"
+    empty: Mix | None = None
+
     @model_validator(mode="after")
     def _fits(self) -> "Loss":
         if not self.weights:
             raise ValueError("every weight is zero: give at least one of bce, dice, focal, lovasz, symmetric_lovasz")
+        if self.side > 0 and self.whole_batch:
+            raise ValueError(f"side {self.side:g} takes images apart and whole_batch true together: give one of them")
         return self
 
 

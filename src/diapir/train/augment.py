@@ -1,84 +1,13 @@
-"""Random changes of whole batches, on the device, driven by one generator.
-
-Draws are made for the whole batch on the CPU, whatever the device and the number of processes: the same seed gives
-the same changes everywhere.
-"""
-
-import math
-from dataclasses import dataclass
+"""Random changes of whole batches, on the device that holds them, by numbers drawn on the CPU (`train/draws.py`)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diapir.recipe.training import Augment
+from diapir.train.draws import Border, Draws
 
-
-@dataclass(frozen=True)
-class Draws:
-    """What will be done to each of n tiles.
-
-    Args:
-        matrix: (n, 2, 3), output to input coordinates in [-1, 1].
-        warp: (n, 2, 5, 5), coarse displacements in pixels, or None where no tile is warped.
-        tone: (n, 4): added, multiplied contrast, gamma exponent, noise deviation.
-        invert, blur: (n,) bool.
-        hole: (n, 3): row, column and side of the square hole, in pixels; side 0 for none.
-        noise_seed: (n,), seed of each tile's noise.
-    """
-
-    matrix: Tensor
-    warp: Tensor | None
-    tone: Tensor
-    invert: Tensor
-    blur: Tensor
-    hole: Tensor
-    noise_seed: Tensor
-
-    def part(self, rows: slice) -> "Draws":
-        """The draws of some of the tiles: what one of several processes applies."""
-        return Draws(
-            matrix=self.matrix[rows],
-            warp=None if self.warp is None else self.warp[rows],
-            tone=self.tone[rows],
-            invert=self.invert[rows],
-            blur=self.blur[rows],
-            hole=self.hole[rows],
-            noise_seed=self.noise_seed[rows],
-        )
-
-
-def draw_changes(count: int, section: Augment, *, height: int, width: int, rng: torch.Generator) -> Draws:
-    """Draw what happens to each of `count` tiles of `height` x `width` pixels."""
-
-    def chance(probability: float) -> Tensor:
-        return torch.rand(count, generator=rng) < probability
-
-    def spread(limit: float, on: Tensor) -> Tensor:
-        return (torch.rand(count, generator=rng) * 2 - 1) * limit * on
-
-    matrix = _affine(count, section, rng=rng)
-    warped = chance(section.elastic)
-    warp = None
-    if section.elastic > 0:
-        warp = (torch.rand(count, 2, 5, 5, generator=rng) * 2 - 1) * section.elastic_px * warped[:, None, None, None]
-    added = spread(section.brightness, chance(section.tone))
-    contrast = 1 + spread(section.contrast, chance(section.tone))
-    gamma = 1 + spread(section.gamma, chance(section.tone))
-    deviation = spread(section.noise, chance(section.tone)).abs()
-    side = section.cutout_px * chance(section.cutout)
-    hole = torch.stack(
-        [torch.rand(count, generator=rng) * height, torch.rand(count, generator=rng) * width, side], dim=1
-    )
-    return Draws(
-        matrix=matrix,
-        warp=warp,
-        tone=torch.stack([added, contrast, gamma, deviation], dim=1),
-        invert=chance(section.invert),
-        blur=chance(section.blur),
-        hole=hole,
-        noise_seed=torch.randint(2**31, (count,), generator=rng),
-    )
+_PADDING = {"mirror": "reflection", "reflect": "border", "zero": "zeros"}
+_FAR = 1e4  # beyond the tile also after any crop
 
 
 def apply_changes(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -89,81 +18,105 @@ def apply_changes(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, 
         masks: (n, h, w), 0 and 1, float.
 
     Returns:
-        Images (n, h, w) float in 0..1, masks (n, h, w) of 0 and 1, float. Beyond the border the tile is reflected.
+        Images (n, h, w) float in 0..1, masks (n, h, w) of 0 and 1, float.
     """
-    images, masks = _move(images, masks, draws)
+    images, masks = _move(_cut_first(images, masks, draws), masks, draws)
     return _tone(images, draws), masks
 
 
-def _affine(count: int, section: Augment, *, rng: torch.Generator) -> Tensor:
-    """Output to input coordinates of flip, crop, and the affine change, (n, 2, 3)."""
-
-    def uniform(limit: float) -> Tensor:
-        return (torch.rand(count, generator=rng) * 2 - 1) * limit
-
-    flip = torch.where(torch.rand(count, generator=rng) < section.flip, -1.0, 1.0)
-    on = (torch.rand(count, generator=rng) < section.geometry).float()
-    angle = uniform(math.radians(section.rotation_deg)) * on
-    zoom = 1 / (1 + uniform(section.scale) * on)
-    shear = uniform(2 * section.shear) * on
-    shift = torch.stack([uniform(2 * section.shift) * on, uniform(2 * section.shift) * on], dim=1)
-    linear = torch.zeros(count, 2, 2)
-    linear[:, 0, 0], linear[:, 0, 1] = angle.cos() * zoom, -angle.sin() * zoom + shear
-    linear[:, 1, 0], linear[:, 1, 1] = angle.sin() * zoom, angle.cos() * zoom
-    # A crop keeps [-1 + 2a, 1 - 2b] of each axis, a and b drawn apart.
-    cropped = (torch.rand(count, 1, generator=rng) < section.crop).float()
-    off = torch.rand(count, 4, generator=rng) * section.crop_share * cropped
-    extent = 1 - off[:, :2] - off[:, 2:]
-    centre = off[:, :2] - off[:, 2:]
-    matrix = torch.cat([linear * extent[:, :, None], (shift + centre)[:, :, None]], dim=2)
-    matrix[:, 0, :2] *= flip[:, None]
-    matrix[:, 0, 2] *= flip
-    return matrix
+def _cut_first(images: Tensor, masks: Tensor, draws: Draws) -> Tensor:
+    """Fill the holes that come before all else, but for those that would hide too much of the mask's salt."""
+    rows = _where(draws.cutout[:, 2] > 0, images.device)
+    if not len(rows):
+        return images
+    cutout = _to(draws.cutout, images.device)[rows]
+    grey, hides = cutout[:, 3, None, None], cutout[:, 4]
+    some, salt = images[rows], masks[rows]
+    inside = _squares(cutout[:, :3], shape=images.shape[1:])
+    allowed = (salt * inside).sum((1, 2)) <= hides * salt.sum((1, 2))
+    images = images.clone()
+    images[rows] = torch.where(inside & allowed[:, None, None], grey, some)
+    return images
 
 
 def _move(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     """One resampling of image and mask on one grid; tiles that are at most flipped are copied, not resampled."""
-    identity = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
-    flat = draws.matrix.flatten(1)
-    mirrored = identity * torch.tensor([-1.0, 1, 1, 1, 1, 1])
-    plain = (flat == identity).all(1)
-    flipped = (flat == mirrored).all(1)
-    if draws.warp is not None:
-        still = draws.warp.flatten(1).abs().amax(1) == 0
-        plain, flipped = plain & still, flipped & still
+    plain, flipped = _copied(draws)
     both = torch.stack([images, masks], dim=1)
     turned = both.clone()
-    rows = flipped.nonzero()[:, 0].to(images.device)
+    rows = _where(flipped, images.device)
     turned[rows] = both[rows].flip(-1)
     rows = (~(plain | flipped)).nonzero()[:, 0]
     if len(rows):
-        grid = _grid(draws, rows, shape=both.shape[-2:]).to(images.device)
-        rows = rows.to(images.device)
-        moved = F.grid_sample(both[rows], grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        grid = _grid(draws, rows, shape=both.shape[-2:], device=images.device)
+        rows = _to(rows, images.device)
+        moved = F.grid_sample(
+            both[rows], grid, mode="bilinear", padding_mode=_PADDING[draws.border], align_corners=False
+        )
         turned[rows] = moved.clamp(0, 1)  # four weights that sum to 1 by a hair too much give more than white
     return turned[:, 0], (turned[:, 1] > 0.5).float()
 
 
-def _grid(draws: Draws, rows: Tensor, *, shape: torch.Size) -> Tensor:
+def _copied(draws: Draws) -> tuple[Tensor, Tensor]:
+    """Tiles that stay as they are, and those that are flipped and no more: (n,) bool each."""
+
+    def equal(matrix: Tensor, across: float) -> Tensor:
+        return (matrix == torch.tensor([[across, 0.0, 0.0], [0.0, 1.0, 0.0]])).flatten(1).all(1)
+
+    first = draws.matrix if draws.crop is None else draws.crop
+    still = torch.ones(len(first), dtype=torch.bool) if draws.crop is None else equal(draws.matrix, 1)
+    for displacement in (draws.warp, draws.stretch):
+        if displacement is not None:
+            still = still & (displacement.flatten(1).abs().amax(1) == 0)
+    return equal(first, 1) & still, equal(first, -1) & still
+
+
+def _grid(draws: Draws, rows: Tensor, *, shape: torch.Size, device: torch.device) -> Tensor:
+    """Where each output pixel of some tiles comes from, (m, h, w, 2) in [-1, 1]."""
     height, width = shape
-    grid = F.affine_grid(draws.matrix[rows], [len(rows), 1, height, width], align_corners=False)
-    if draws.warp is None:
-        return grid
-    smooth = F.interpolate(draws.warp[rows], size=(height, width), mode="bicubic", align_corners=True)
-    # Between its knots the cubic overshoots; no pixel may move further than the tile's furthest knot.
-    furthest = draws.warp[rows].abs().amax((1, 2, 3), keepdim=True)
-    smooth = smooth.clamp(-furthest, furthest)
-    return grid + smooth.permute(0, 2, 3, 1) * (2 / torch.tensor([width, height]))
+    size = _to(torch.tensor([width, height]), device)
+    matrix = _to(draws.matrix[rows], device)
+    if draws.stretch is None:
+        grid = F.affine_grid(matrix, [len(rows), 1, height, width], align_corners=False)
+    else:
+        stretch = _to(draws.stretch[rows], device)
+        along = (2 * (torch.arange(width, device=device) + stretch[:, 0, :width]) + 1) / width - 1
+        down = (2 * (torch.arange(height, device=device) + stretch[:, 1, :height]) + 1) / height - 1
+        right, below, offset = matrix[:, None, None].unbind(4)
+        grid = along[:, None, :, None] * right + down[:, :, None, None] * below + offset
+    if draws.warp is not None:
+        warp = _to(draws.warp[rows], device)
+        smooth = F.interpolate(warp, size=(height, width), mode="bicubic", align_corners=True)
+        # Between its knots the cubic overshoots; no pixel may move further than the tile's furthest knot.
+        furthest = warp.abs().amax((1, 2, 3), keepdim=True)
+        grid = grid + smooth.clamp(-furthest, furthest).permute(0, 2, 3, 1) * (2 / size)
+    if draws.crop is not None:
+        crop = _to(draws.crop[rows], device)
+        inside = _bring_back(grid, size, border=draws.border)
+        return inside * crop.diagonal(dim1=1, dim2=2)[:, None, None] + crop[:, None, None, :, 2]
+    # What "mirror" and "zero" ask for is done in sampling.
+    return _bring_back(grid, size, border="reflect") if draws.border == "reflect" else grid
+
+
+def _bring_back(grid: Tensor, size: Tensor, *, border: Border) -> Tensor:
+    """Places beyond [-1, 1] reflected into it, or moved too far away to be seen again."""
+    if border == "zero":
+        return torch.where(grid.abs() <= 1, grid, _FAR)
+    edge = 0.5 if border == "reflect" else 0.0  # reflected about the centres of edge pixels, or about their outer sides
+    last = (size - 2 * edge).clamp(min=1)
+    place = (grid + 1) * size / 2 - edge
+    place = last - (place.abs() % (2 * last) - last).abs()
+    return (place + edge) * 2 / size - 1
 
 
 def _tone(images: Tensor, draws: Draws) -> Tensor:
-    """Grey values: contrast about the tile's mean, brightness, gamma, noise, negative, blur, hole; clipped to 0..1."""
+    """Grey values: factor, contrast about the tile's mean, brightness, gamma, noise, negative, blur, hole; in 0..1."""
     device = images.device
-    added, contrast, gamma, deviation = draws.tone.to(device).unbind(1)
-    rows = _where((draws.tone[:, 0] != 0) | (draws.tone[:, 1] != 1), device)
+    added, contrast, gamma, deviation, multiplied = _to(draws.tone, device).unbind(1)
+    rows = _where((draws.tone[:, 0] != 0) | (draws.tone[:, 1] != 1) | (draws.tone[:, 4] != 1), device)
     images = images.clone()
     if len(rows):
-        some = images[rows]
+        some = images[rows] * multiplied[rows, None, None]
         mean = some.mean((1, 2), keepdim=True)
         images[rows] = ((some - mean) * contrast[rows, None, None] + mean + added[rows, None, None]).clamp(0, 1)
     rows = _where(draws.tone[:, 2] != 1, device)
@@ -171,7 +124,7 @@ def _tone(images: Tensor, draws: Draws) -> Tensor:
         images[rows] = images[rows] ** gamma[rows, None, None]
     rows = _where(draws.tone[:, 3] > 0, device)
     if len(rows):
-        noise = _noise(draws.noise_seed[rows.cpu()], shape=images.shape[1:]).to(device)
+        noise = _to(_noise(draws.noise_seed[draws.tone[:, 3] > 0], shape=images.shape[1:]), device)
         images[rows] = (images[rows] + noise * deviation[rows, None, None]).clamp(0, 1)
     rows = _where(draws.invert, device)
     images[rows] = 1 - images[rows]
@@ -195,15 +148,25 @@ def _cut_holes(images: Tensor, draws: Draws) -> Tensor:
     rows = _where(draws.hole[:, 2] > 0, images.device)
     if not len(rows):
         return images
-    centre_row, centre_column, side = draws.hole.to(images.device)[rows].unbind(1)
-    down = torch.arange(images.shape[1], device=images.device) + 0.5
-    along = torch.arange(images.shape[2], device=images.device) + 0.5
-    inside = ((down[None] - centre_row[:, None]).abs() <= side[:, None] / 2)[:, :, None]
-    inside = inside & ((along[None] - centre_column[:, None]).abs() <= side[:, None] / 2)[:, None, :]
+    inside = _squares(_to(draws.hole, images.device)[rows], shape=images.shape[1:])
     some = images[rows]
     images[rows] = torch.where(inside, some.mean((1, 2), keepdim=True), some)
     return images
 
 
+def _squares(holes: Tensor, *, shape: torch.Size) -> Tensor:
+    """Pixels within squares given as row, column and side (m, 3): (m, h, w) bool."""
+    centre_row, centre_column, side = holes.unbind(1)
+    down = torch.arange(shape[0], device=holes.device) + 0.5
+    along = torch.arange(shape[1], device=holes.device) + 0.5
+    inside = ((down[None] - centre_row[:, None]).abs() <= side[:, None] / 2)[:, :, None]
+    return inside & ((along[None] - centre_column[:, None]).abs() <= side[:, None] / 2)[:, None, :]
+
+
 def _where(chosen: Tensor, device: torch.device) -> Tensor:
-    return chosen.nonzero()[:, 0].to(device)
+    return _to(chosen.nonzero()[:, 0], device)
+
+
+def _to(values: Tensor, device: torch.device) -> Tensor:
+    """Values on the device, without waiting for the work that it still has to do."""
+    return values.to(device, non_blocking=True)

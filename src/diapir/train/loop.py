@@ -1,18 +1,23 @@
 """The only training loop: one epoch's steps over tiles that live on the device."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diapir.losses import has_salt_loss, mixed_loss
+from diapir.losses import has_salt_loss, holds_salt, mean_with_salt, mixed_loss
 from diapir.nets.framing import Frame, InputSpec, net_input
 from diapir.nets.infer import TileTensors
+from diapir.nets.unet import Outputs
 from diapir.recipe.training import Augment, Loss
-from diapir.train.augment import apply_changes, draw_changes
+from diapir.train.augment import apply_changes
+from diapir.train.draws import draw_changes
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ def train_epoch(
 ) -> Iterator[Tensor]:
     """Take the epoch's steps from `first_step` on; after each, give its loss (a scalar on the device).
 
-    Where processes share the batch, it is this process's part of the loss, and the mean over them is the batch's.
+    Where processes share the batch, it is this process's part of the loss, and the mean over them is the batch's; but
+    what the recipe takes over the whole batch, or over images with salt, each process takes over its own share.
 
     Args:
         order: the tiles' positions in the order of this epoch.
@@ -89,17 +95,55 @@ def _batch(tiles: TileTensors, rows: Tensor, *, plan: Plan, rng: torch.Generator
 
 
 def _loss(net: nn.Module, inputs: Tensor, masks: Tensor, *, plan: Plan) -> Tensor:
-    """Mean over images of the stage's loss."""
-    height, width = masks.shape[-2:]
+    """The stage's loss: a mean over images, and over those with salt for each side head."""
+    section = plan.loss
     with plan.autocast():
-        outputs = net(inputs)
-    logits = outputs.mask.float()
-    if plan.loss.on_tile:
-        logits, truth = plan.frame.release(logits[:, None], height=height, width=width)[:, 0], masks
-    else:
-        truth = (plan.frame.enclose(masks[:, None])[:, 0] > 0.5).float()
-    options = {"hinge": plan.loss.hinge, "whole_batch": plan.loss.whole_batch, "gamma": plan.loss.gamma}
-    per_image = mixed_loss(logits, truth, weights=plan.loss.weights, options=options)
-    if plan.loss.has_salt > 0:
-        per_image = per_image + plan.loss.has_salt * has_salt_loss(outputs.has_salt, masks)
-    return per_image.mean()
+        outputs: Outputs = net(inputs)
+    options = {"hinge": section.hinge, "whole_batch": section.whole_batch, "gamma": section.gamma}
+    measure = partial(mixed_loss, options=options)
+    logits, truth = _compared(outputs.mask[:, None], masks, plan=plan)
+    logits = logits[:, 0]
+    per_image = measure(logits, truth, weights=section.weights)
+    if section.empty is not None:
+        per_image = torch.where(holds_salt(truth), per_image, measure(logits, truth, weights=section.empty.weights))
+    if section.has_salt > 0:
+        assert outputs.has_salt is not None
+        per_image = per_image + section.has_salt * has_salt_loss(outputs.has_salt, masks)
+    total = per_image.mean()
+    assert outputs.sides or section.side == 0, "the net has no side heads to weigh"
+    for size in dict.fromkeys(each.shape for each in outputs.sides if section.side > 0):
+        # All heads of one size at once, for a few large sorts are quicker than many small ones.
+        heads = torch.stack([each for each in outputs.sides if each.shape == size], dim=1)
+        logits, truth = _compared(heads, masks, plan=plan)
+        number = logits.shape[1]
+        truth = truth.repeat_interleave(number, dim=0)
+        per_head = measure(logits.flatten(0, 1), truth, weights=section.weights)
+        total = total + section.side * number * mean_with_salt(per_head, truth, over=section.side_mean)
+    return total
+
+
+def _compared(logits: Tensor, masks: Tensor, *, plan: Plan) -> tuple[Tensor, Tensor]:
+    """What heads are held against: their logits (n, heads, a, b) and truth (n, a, b), on the tile or as the net saw it.
+
+    Args:
+        logits: (n, heads, h, w); heads smaller than the net's input keep their scale. The truth of a cell is then the
+            framed mask's nearest pixel (the one at its first corner), and on the tile are the cells whose pixel is.
+    """
+    own, frame, logits = masks.shape[-2:], plan.frame, logits.float()
+    framed = own if frame.size is None else (frame.size, frame.size)
+    if plan.loss.on_tile and logits.shape[-2:] == framed:
+        return frame.release(logits, height=own[0], width=own[1]), masks
+    truth = (frame.enclose(masks[:, None]) > 0.5).float()
+    if logits.shape[-2:] == framed:
+        return logits, truth[:, 0]
+    truth = F.interpolate(truth, size=logits.shape[-2:], mode="nearest")
+    if plan.loss.on_tile and frame.method == "pad":
+        rows, columns = (_cells_on_tile(*sizes) for sizes in zip(logits.shape[-2:], framed, own, strict=True))
+        logits, truth = logits[..., rows, columns], truth[..., rows, columns]
+    return logits, truth[:, 0]
+
+
+def _cells_on_tile(cells: int, framed: int, own: int) -> slice:
+    """Of cells along an axis of `framed` pixels, those whose first pixel lies on the tile of `own` pixels within."""
+    first = (framed - own) // 2  # where padding puts the tile
+    return slice(math.ceil(first * cells / framed), math.ceil((first + own) * cells / framed))
