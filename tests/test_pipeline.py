@@ -26,7 +26,11 @@ from diapir.recipe.files import read_recipe, write_recipe
 from diapir.recipe.nets import Net, TimmEncoder
 from diapir.recipe.whole import Recipe
 from diapir.runs import read_json, write_json
-from diapir.train.fit import WEIGHTS_LAST, Fold, build_frame, read_log
+from diapir.train.epoch_log import read_log
+from diapir.train.sitting import Fold, build_frame
+from diapir.train.snapshots import WEIGHTS_LAST
+from diapir.train.tile_tensors import tile_tensors
+from diapir.train.together import make_fabric
 from fake_tgs import UNLABELLED, tgs_files, write_folder
 from fake_training import tiny_run_recipe
 
@@ -154,7 +158,7 @@ def test_all_folds_train_a_model_each_and_predict_by_their_mean(tmp_path: Path, 
         net = build_net(recipe.net, in_channels=2)
         net.load_state_dict(tensors)
         spec = InputSpec(**facts["spec"] | {"channels": recipe.input.channels})
-        tiles = pipeline._tensors(data.unlabelled, torch.device("cpu"))
+        tiles = tile_tensors(data.unlabelled, torch.device("cpu"))
         batches = predict_probabilities(
             net, tiles, spec=spec, frame=build_frame(recipe.framing), views=("plain",), batch=99,
             autocast=torch.no_grad,
@@ -368,3 +372,23 @@ def test_the_best_weights_predict_where_the_recipe_says_so(finished: Path, data:
     (tmp_path / "run" / "fold-0" / WEIGHTS_LAST).unlink()
     assert len(predict_with_run(tmp_path / "run", write_set(data, tmp_path / "data"))[0]) == 5
     assert json.loads((tmp_path / "run" / "record.json").read_text())["recipe_digest"] == recipe.digest
+
+
+def test_snapshots_predict_by_their_weighted_mean(tmp_path: Path, data: DataSet) -> None:
+    changes = {
+        "stages.0.epochs": 1, "stages.1.epochs": 1, "stages.1.cycles": 2, "stages.1.framing": {"size": 32},
+        "stages.1.framing.method": "resize", "stages.0.snapshot": {"weight": 3.0}, "stages.1.snapshot": {},
+        "average.decay": 0.0, "predict.weights": "snapshots", "predict.threshold": 0.5, "stages.1.schedule": {},
+    }  # fmt: skip
+    recipe = tiny_run_recipe(changes)
+    record = run_recipe(recipe, tmp_path / "run", data_path=None)
+    fabric = make_fabric("float32", devices=1)
+    folder = tmp_path / "run" / "fold-0"
+    mean = np.zeros(data.unlabelled.images.shape)
+    for name, weight in (("small-best", 3), ("native-1-best", 1), ("native-2-best", 1)):
+        path = folder / f"snapshot-{name}.safetensors"
+        parts = pipeline._net_batches(recipe, data.unlabelled, weights=path, fabric=fabric)
+        mean += np.concatenate(list(parts)) * weight / 5
+    batches = pipeline._fold_batches(recipe, data.unlabelled, fold=0, out=tmp_path / "run", fabric=fabric)
+    assert np.concatenate(list(batches)) == pytest.approx(mean, abs=1e-6)
+    assert record["epochs"] == 3

@@ -21,8 +21,8 @@ from diapir.data.tiles import DataSet, TileSet
 from diapir.faults import InputError
 from diapir.metrics import bootstrap_interval, tile_scores
 from diapir.nets.build import build_net
-from diapir.nets.framing import IMAGENET_GREY, InputSpec
-from diapir.nets.infer import TileTensors, predict_probabilities
+from diapir.nets.framing import InputSpec
+from diapir.nets.infer import predict_probabilities
 from diapir.nets.weights import fetch_pretrained, load_tensors
 from diapir.predict.pictures import draw_predictions
 from diapir.predict.submission import write_submission
@@ -32,8 +32,12 @@ from diapir.recipe.files import read_recipe, write_recipe
 from diapir.recipe.nets import TimmEncoder
 from diapir.recipe.whole import Recipe
 from diapir.runs import locked_folder, provenance, read_json, write_json, write_text
-from diapir.train.fit import WEIGHTS_BEST, WEIGHTS_LAST, Fold, fit_fold, read_log, stage_frame
+from diapir.train.epoch_log import read_log
+from diapir.train.fit import fit_fold
+from diapir.train.sitting import Fold, stage_frame
+from diapir.train.snapshots import predicting_weights
 from diapir.train.stop import Stopped, stop_requests
+from diapir.train.tile_tensors import input_spec, tile_tensors
 from diapir.train.together import end_helpers, make_fabric
 from diapir.train.tracking import TrackerName, open_trackers, require_trackers
 
@@ -207,9 +211,9 @@ def _fit_folds(
             recipe,
             Fold(
                 name=f"fold {fold}",
-                train=_tensors(train, fabric.device),
-                held_out=_tensors(held_out, fabric.device),
-                spec=_input_spec(recipe, train, data),
+                train=tile_tensors(train, fabric.device),
+                held_out=tile_tensors(held_out, fabric.device),
+                spec=input_spec(recipe.input, train, data),
                 identity=f"{identity} fold {fold}",
             ),
             folder=_fold_folder(out, fold),
@@ -253,7 +257,7 @@ def _finish(
         "threshold": threshold,
         "folds_held_out": list(held_out_folds(recipe)),
         "train_minutes": round(sum(log[-1]["elapsed_s"] for log in logs) / 60, 2),
-        "epochs": sum(stage.epochs for stage in recipe.stages),
+        "epochs": max(len(log) for log in logs),
         "precision": fabric._precision.precision,
         "device": str(fabric.device),
         # What the source counted before skipping and choosing gives way to what was used.
@@ -324,16 +328,22 @@ def _predict_masks(recipe: Recipe, tiles: TileSet, *, out: Path, fabric: Fabric,
 def _fold_batches(
     recipe: Recipe, tiles: TileSet, *, fold: int, out: Path, fabric: Fabric
 ) -> Iterator[NDArray[np.float32]]:
-    """Probabilities of tiles by one fold's model, batch after batch."""
-    name = WEIGHTS_BEST if recipe.predict.weights == "best" else WEIGHTS_LAST
-    tensors, facts = load_tensors(_fold_folder(out, fold) / name)
+    """Probabilities of tiles by the weights of one fold that predict, batch after batch."""
+    chosen = predicting_weights(_fold_folder(out, fold), recipe.predict.weights)
+    streams = [_net_batches(recipe, tiles, weights=path, fabric=fabric) for path, _ in chosen]
+    for parts in zip(*streams, strict=True):
+        yield sum(share * part for (_, share), part in zip(chosen, parts, strict=True))
+
+
+def _net_batches(recipe: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -> Iterator[NDArray[np.float32]]:
+    tensors, facts = load_tensors(weights)
     spec = InputSpec(**facts["spec"] | {"channels": tuple(facts["spec"]["channels"])})
     net = build_net(recipe.net, in_channels=len(spec.channels)).to(memory_format=torch.channels_last)
     net.load_state_dict(tensors)
     net = net.to(fabric.device)
     for batch in predict_probabilities(
         net,
-        _tensors(tiles, fabric.device),
+        tile_tensors(tiles, fabric.device),
         spec=spec,
         frame=stage_frame(recipe, recipe.stages[-1]),
         views=recipe.predict.views,
@@ -349,32 +359,6 @@ def _held_out(data: DataSet, numbers: NDArray[np.int64], fold: int) -> TileSet:
 
 def _fold_folder(out: Path, fold: int) -> Path:
     return out / f"fold-{fold}"
-
-
-def _tensors(tiles: TileSet, device: torch.device) -> TileTensors:
-    return TileTensors(
-        images=torch.from_numpy(tiles.images).to(device),
-        masks=None if tiles.masks is None else torch.from_numpy(tiles.masks).to(device),
-        depths_m=torch.from_numpy(tiles.depths_m).to(device),
-    )
-
-
-def _input_spec(recipe: Recipe, train: TileSet, data: DataSet) -> InputSpec:
-    """Scaling from the training tiles; the depth range from all the tiles, as the 28th place took it."""
-    depths = np.concatenate([data.labelled.depths_m, data.unlabelled.depths_m])
-    known = depths[~np.isnan(depths)]
-    mean, deviation = {
-        "unit": lambda: (0.0, 1.0),
-        "imagenet": lambda: IMAGENET_GREY,
-        "standard": lambda: (float(train.images.mean() / 255), max(float(train.images.std() / 255), 1e-3)),
-    }[recipe.input.scaling]()
-    return InputSpec(
-        channels=recipe.input.channels,
-        mean=mean,
-        deviation=deviation,
-        depth_low_m=float(known.min()) if len(known) else 0.0,
-        depth_high_m=float(known.max()) if len(known) else 1.0,
-    )
 
 
 def _interval_text(interval: Sequence[float]) -> str:

@@ -1,11 +1,12 @@
 import copy
+import itertools
 import math
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from diapir.train.averaging import update_average
+from diapir.train.averaging import estimate_norms, halving_shares, mean_weights, update_average
 
 
 def small_net(seed: int = 0) -> nn.Module:
@@ -56,3 +57,98 @@ def test_the_net_is_left_alone_and_counts_are_not_averaged() -> None:
     update_average(average, net, step=1000, decay=0.5)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert average.state_dict()["1.num_batches_tracked"].item() == 0
+
+
+# Means of kept weights.
+
+
+def test_ten_halving_shares_follow_the_poster_of_the_28th_place() -> None:
+    # W = a (W10 + (1 - a) W9 + ... + (1 - a)^9 W1), with a = 1 / 2, divided by 1 - 2^-10.
+    expected = [0.5 * (1 - 0.5) ** rank / (1 - 2**-10) for rank in range(10)]
+    assert halving_shares(10) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+def test_halving_shares_sum_to_one_and_halve(count: int) -> None:
+    shares = halving_shares(count)
+    assert sum(shares) == pytest.approx(1, rel=1e-12)
+    assert all(low == pytest.approx(high / 2) for high, low in itertools.pairwise(shares))
+
+
+def test_the_mean_of_ten_nets_agrees_with_the_formula_weight_by_weight() -> None:
+    nets = [small_net(seed) for seed in range(10)]
+    for steps, net in enumerate(nets):
+        for _ in range(steps):
+            net(torch.randn(2, 1, 6, 6))
+    found = mean_weights(zip(halving_shares(10), [net.state_dict() for net in nets], strict=True))
+    for name, value in found.items():
+        values = [net.state_dict()[name] for net in nets]
+        assert value.dtype == values[0].dtype
+        if value.is_floating_point():
+            total = torch.zeros_like(value, dtype=torch.float64)
+            for worse in reversed(values):
+                total = (total + worse.double()) / 2
+            torch.testing.assert_close(value.double(), total / (1 - 2**-10), rtol=1e-6, atol=1e-7)
+        else:
+            assert torch.equal(value, values[0])
+
+
+def test_the_mean_of_one_is_itself() -> None:
+    state = small_net().state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in mean_weights([(1.0, state)]).items())
+
+
+# Statistics of norms.
+
+
+def linear_net() -> nn.Module:
+    """Without anything that is not linear but the last norm, whose statistics follow from the data's."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).double()
+
+
+def with_past(net: nn.Module) -> nn.Module:
+    """A net whose norms have seen something else before."""
+    for _ in range(5):
+        net(7 + 3 * torch.randn(8, 2, 5, 5, dtype=torch.float64))
+    return net.eval()
+
+
+def test_statistics_of_all_the_data_at_once_are_those_of_the_data() -> None:
+    net, inputs = with_past(linear_net()), torch.randn(30, 2, 5, 5, dtype=torch.float64) * 2 + 1
+    estimate_norms(net, [inputs])
+    first, second, norm = net
+    seen = second(first(inputs)).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(norm.running_mean, seen.mean(1))
+    torch.testing.assert_close(norm.running_var, seen.var(1))
+
+
+@pytest.mark.parametrize("sizes", [[10, 10, 10], [12, 12, 6], [1, 29], [5, 4, 3, 2, 1]])
+def test_batches_count_by_their_images(sizes: list[int]) -> None:
+    net, inputs = with_past(linear_net()), torch.randn(sum(sizes), 2, 5, 5, dtype=torch.float64) * 2 + 1
+    estimate_norms(net, iter(inputs.split(sizes)))
+    first, second, norm = net
+    parts = [second(first(part)).transpose(0, 1).flatten(1) for part in inputs.split(sizes)]
+    torch.testing.assert_close(norm.running_mean, second(first(inputs)).transpose(0, 1).flatten(1).mean(1))
+    variances = sum(len(batch) * part.var(1) for batch, part in zip(inputs.split(sizes), parts, strict=True))
+    torch.testing.assert_close(norm.running_var, variances / sum(sizes))
+
+
+def test_an_estimate_leaves_weights_modes_and_momenta_alone() -> None:
+    net = linear_net()
+    net[0].eval()
+    net[2].momentum = 0.03
+    before = {name: value.clone() for name, value in net.named_parameters()}
+    estimate_norms(net, [torch.randn(4, 2, 5, 5, dtype=torch.float64)])
+    assert [module.training for module in net] == [False, True, True]
+    assert net[2].momentum == 0.03
+    assert all(torch.equal(value, before[name]) for name, value in net.named_parameters())
+
+
+def test_dropout_takes_part_in_an_estimate() -> None:
+    net = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(1)).eval()
+    torch.manual_seed(0)
+    estimate_norms(net, [torch.ones(64, 1, 8, 8)])
+    # Half of the ones are dropped and the others doubled: mean 1, variance 1.
+    assert net[1].running_mean.item() == pytest.approx(1, abs=0.1)
+    assert net[1].running_var.item() == pytest.approx(1, abs=0.1)
