@@ -101,54 +101,59 @@ def test_the_mean_of_one_is_itself() -> None:
 # Statistics of norms.
 
 
-def linear_net() -> nn.Module:
-    """Without anything that is not linear but the last norm, whose statistics follow from the data's."""
+def linear_net() -> tuple[nn.Sequential, nn.BatchNorm2d]:
+    """Without anything that is not linear but the norm at its end, whose statistics follow from the data's."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).double()
-
-
-def with_past(net: nn.Module) -> nn.Module:
-    """A net whose norms have seen something else before."""
+    norm = nn.BatchNorm2d(4)
+    net = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 4, 1), norm).double()
     for _ in range(5):
         net(7 + 3 * torch.randn(8, 2, 5, 5, dtype=torch.float64))
-    return net.eval()
+    return net.eval(), norm
+
+
+def before_the_norm(net: nn.Sequential, inputs: Tensor) -> Tensor:
+    """Channels and all their values."""
+    return torch.as_tensor(net[:2](inputs)).transpose(0, 1).flatten(1)
 
 
 def test_statistics_of_all_the_data_at_once_are_those_of_the_data() -> None:
-    net, inputs = with_past(linear_net()), torch.randn(30, 2, 5, 5, dtype=torch.float64) * 2 + 1
+    (net, norm), inputs = linear_net(), torch.randn(30, 2, 5, 5, dtype=torch.float64) * 2 + 1
     estimate_norms(net, [inputs])
-    first, second, norm = net
-    seen = second(first(inputs)).transpose(0, 1).flatten(1)
+    seen = before_the_norm(net, inputs)
     torch.testing.assert_close(norm.running_mean, seen.mean(1))
     torch.testing.assert_close(norm.running_var, seen.var(1))
 
 
 @pytest.mark.parametrize("sizes", [[10, 10, 10], [12, 12, 6], [1, 29], [5, 4, 3, 2, 1]])
 def test_batches_count_by_their_images(sizes: list[int]) -> None:
-    net, inputs = with_past(linear_net()), torch.randn(sum(sizes), 2, 5, 5, dtype=torch.float64) * 2 + 1
-    estimate_norms(net, iter(inputs.split(sizes)))
-    first, second, norm = net
-    parts = [second(first(part)).transpose(0, 1).flatten(1) for part in inputs.split(sizes)]
-    torch.testing.assert_close(norm.running_mean, second(first(inputs)).transpose(0, 1).flatten(1).mean(1))
-    variances = sum(len(batch) * part.var(1) for batch, part in zip(inputs.split(sizes), parts, strict=True))
-    torch.testing.assert_close(norm.running_var, variances / sum(sizes))
+    (net, norm), inputs = linear_net(), torch.randn(sum(sizes), 2, 5, 5, dtype=torch.float64) * 2 + 1
+    ends = list(itertools.accumulate(sizes))
+    batches = [inputs[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    estimate_norms(net, iter(batches))
+    torch.testing.assert_close(norm.running_mean, before_the_norm(net, inputs).mean(1))
+    variances = torch.stack([len(batch) * before_the_norm(net, batch).var(1) for batch in batches])
+    torch.testing.assert_close(norm.running_var, variances.sum(0) / sum(sizes))
 
 
 def test_an_estimate_leaves_weights_modes_and_momenta_alone() -> None:
-    net = linear_net()
+    net, norm = linear_net()
+    net.train()
     net[0].eval()
-    net[2].momentum = 0.03
+    norm.momentum = 0.03
     before = {name: value.clone() for name, value in net.named_parameters()}
     estimate_norms(net, [torch.randn(4, 2, 5, 5, dtype=torch.float64)])
     assert [module.training for module in net] == [False, True, True]
-    assert net[2].momentum == 0.03
+    assert norm.momentum == 0.03
     assert all(torch.equal(value, before[name]) for name, value in net.named_parameters())
 
 
 def test_dropout_takes_part_in_an_estimate() -> None:
-    net = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(1)).eval()
+    norm = nn.BatchNorm2d(1)
+    net = nn.Sequential(nn.Dropout(0.5), norm).eval()
     torch.manual_seed(0)
     estimate_norms(net, [torch.ones(64, 1, 8, 8)])
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     # Half of the ones are dropped and the others doubled: mean 1, variance 1.
-    assert net[1].running_mean.item() == pytest.approx(1, abs=0.1)
-    assert net[1].running_var.item() == pytest.approx(1, abs=0.1)
+    assert norm.running_mean.item() == pytest.approx(1, abs=0.1)
+    assert norm.running_var.item() == pytest.approx(1, abs=0.1)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from diapir.data.synthetic import make_synthetic
 from diapir.faults import InputError
@@ -12,10 +13,10 @@ from fake_training import one_device, tiny_fold, tiny_recipe, tiny_run_recipe, t
 RATES = np.geomspace(1e-6, 10, 200)
 
 
-def falls_at(rate: float, *, width: float) -> np.ndarray:
+def falls_at(rate: float, *, width: float) -> NDArray[np.float64]:
     """A loss that falls as a logistic curve in the rate's logarithm, steepest at `rate`, and then runs away."""
     fall = 1 / (1 + np.exp((np.log10(RATES) - math.log10(rate)) / width))
-    return 0.3 + fall + np.maximum(0, np.log10(RATES / (100 * rate))) ** 2
+    return np.asarray(0.3 + fall + np.maximum(0, np.log10(RATES / (100 * rate))) ** 2)
 
 
 @pytest.mark.parametrize("rate", [5e-2, 1e-3, 3e-5])

@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ def small_net() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ConvTranspose2d(3, 1, 2)).double()
 
 
-def gradients(seed: int, like: list[Tensor]) -> list[Tensor]:
+def gradients(seed: int, like: Sequence[Tensor]) -> list[Tensor]:
     rng = torch.Generator().manual_seed(seed)
     return [torch.randn(each.shape, generator=rng, dtype=torch.float64) for each in like]
 

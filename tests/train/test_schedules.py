@@ -124,7 +124,7 @@ def published_triangular2(iteration: int, *, base: float, peak: float, size: int
     """The formula as Smith writes it."""
     cycle = math.floor(1 + iteration / (2 * size))
     distance = abs(iteration / size - 2 * cycle + 1)
-    return base + (peak - base) * max(0.0, 1 - distance) / 2 ** (cycle - 1)
+    return float(base + (peak - base) * max(0.0, 1 - distance) / 2 ** (cycle - 1))
 
 
 @given(st.integers(0, 40_000), st.integers(100, 3000))

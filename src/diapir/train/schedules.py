@@ -54,7 +54,7 @@ def triangular2(step: int, *, base: float, peak: float, half_cycle: int) -> floa
     Source: Smith 2017, Cyclical Learning Rates, section 3.2 (arXiv:1506.01186).
     """
     cycle, height = _triangle(step, half_cycle)
-    return base + (peak - base) * height * 2.0**-cycle
+    return base + (peak - base) * math.ldexp(height, -cycle)
 
 
 def noam(step: int, *, peak: float, warmup: int) -> float:
