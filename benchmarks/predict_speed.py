@@ -28,7 +28,7 @@ from diapir.predict.submission import write_submission
 from diapir.recipe.files import read_recipe
 from diapir.recipe.whole import Recipe
 from diapir.runs import provenance
-from diapir.train.fit import stage_frame
+from diapir.train.sitting import stage_frame
 
 
 def whole(net: nn.Module, tiles: TileTensors, recipe: Recipe, spec: InputSpec, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Train the tiny fold to its end through deaths by SIGKILL; run as a script, for a fork needs a lone thread.
 
-Argument: a folder. In it comes a folder for each of `new_state` and `keep_state`, and in that one for `steps` (it dies
+Arguments: a folder, and names of RECIPES. In it comes a folder for each of these, and in that one for `steps` (it dies
 at random steps) and one for `times` (at random moments). Prints how often each was killed, as JSON.
 """
 
@@ -8,38 +8,46 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
-from diapir.train import fit
-from fake_training import fit_tiny, tiny_recipe
+from diapir.train import fit, sitting
+from fake_training import RESTLESS, fit_tiny, restless_scores, tiny_recipe
 
 DEATHS_AT_STEPS = 5
+RECIPES: dict[str, dict[str, Any]] = {
+    "new_state": {"stages.1.keep_state": False},
+    "keep_state": {"stages.1.keep_state": True},
+    "restless": RESTLESS,
+}
 
 
 def main() -> None:
     torch.set_num_threads(1)
     kills = {}
-    for state in ("new_state", "keep_state"):
+    for recipe in sys.argv[2:]:
         for kind in ("steps", "times"):
-            name = f"{state}/{kind}"
-            kills[name] = train_through_deaths(Path(sys.argv[1]) / name, keep_state=state == "keep_state", kind=kind)
+            name = f"{recipe}/{kind}"
+            kills[name] = train_through_deaths(Path(sys.argv[1]) / name, recipe=recipe, kind=kind)
     print(json.dumps(kills))
 
 
-def train_through_deaths(folder: Path, *, keep_state: bool, kind: str) -> int:
+def train_through_deaths(folder: Path, *, recipe: str, kind: str) -> int:
     # Some deaths leave the state of a step or two before, some that of the step itself, some a file half written.
-    fit._SAVE_EVERY_S = 0.02 if kind == "steps" else 0.0
+    sitting.SAVE_EVERY_S = 0.02 if kind == "steps" else 0.0
     rng = random.Random(kind)
     kills = 0
     while True:
         last_breath = rng.randint(1, 3) if kind == "steps" and kills < DEATHS_AT_STEPS else None
         child = os.fork()
         if child == 0:
-            train_and_die(folder, keep_state=keep_state, last_breath=last_breath)
+            train_and_die(folder, recipe=recipe, last_breath=last_breath)
         if kind == "times":
             # Longer and longer, so that the end is reached soon on a slow or busy machine too.
             time.sleep(rng.uniform(0, 0.1 * 1.5**kills))
@@ -51,7 +59,7 @@ def train_through_deaths(folder: Path, *, keep_state: bool, kind: str) -> int:
         kills += 1
 
 
-def train_and_die(folder: Path, *, keep_state: bool, last_breath: int | None) -> None:
+def train_and_die(folder: Path, *, recipe: str, last_breath: int | None) -> None:
     taken: list[int] = []
 
     def note(step: int) -> None:
@@ -60,10 +68,23 @@ def train_and_die(folder: Path, *, keep_state: bool, last_breath: int | None) ->
             os.kill(os.getpid(), signal.SIGKILL)
 
     try:
-        fit_tiny(tiny_recipe({"stages.1.keep_state": keep_state}), folder, on_step=note)
+        if recipe == "restless":
+            pytest.MonkeyPatch().setattr(fit, "score_held_out", restless_scores)
+        fit_tiny(tiny_recipe(RECIPES[recipe]), folder, on_step=note)
         os._exit(0)
     finally:
         os._exit(1)
+
+
+def killed_folders(folder: Path, *recipes: str) -> Path:
+    """The folder, with trainings in it that were killed again and again, in a process of their own."""
+    script = [sys.executable, __file__, str(folder), *recipes]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kills = json.loads(done.stdout)
+    assert all(count >= 1 for count in kills.values()), kills
+    assert min(count for name, count in kills.items() if name.endswith("steps")) == DEATHS_AT_STEPS
+    return folder
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from diapir.pipeline import predicting, submitting, training
 from diapir.pipeline import run as pipeline
 from diapir.recipe.files import write_recipe
 from diapir.runs import locked_folder, read_json
-from diapir.train.fit import read_log
+from diapir.train.epoch_log import read_log
 from fake_training import tiny_run_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,6 +113,18 @@ def test_mosaics_are_written_and_rules_held_against_masks(diapir: Command, tmp_p
         assert str(tmp_path / "mosaics" / name) in answer.out
         assert (tmp_path / "mosaics" / name).exists()
     assert "extrude_vertical: exact on " in answer.out
+
+
+def test_a_learning_rate_is_found_and_drawn(diapir: Command, tiny: Path, tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "data", labelled=20, unlabelled=5, seed=1)
+    change = "stages.0.optimiser.lr=0.125"
+    answer = diapir("find-lr", tiny, "--data", tmp_path / "data", "--out", tmp_path / "rate.png", "--set", change)
+    assert answer.status == 0, answer.err
+    line = one_line(answer.out)
+    assert str(tmp_path / "rate.png") in line
+    assert "the recipe has 0.125" in line
+    assert 1e-6 <= float(line.partition(" at ")[2].partition(";")[0]) <= 10
+    assert (tmp_path / "rate.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_help_of_run_lists_the_exit_statuses(diapir: Command) -> None:

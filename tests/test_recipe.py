@@ -45,7 +45,13 @@ def at(raw: Any, place: Sequence[Any]) -> Any:
     return raw
 
 
-WHOLE: dict[str, Any] = yaml.safe_load(write_recipe(tiny_recipe({"data.synthetic": {}, "stages.0.augment": {}})))
+ABSENT: dict[str, Any] = {
+    "data.synthetic": {},
+    "stages.0.augment": {},
+    "stages.0.snapshot": {},
+    "stages.1.snapshot": {},
+}
+WHOLE: dict[str, Any] = yaml.safe_load(write_recipe(tiny_recipe(ABSENT)))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
@@ -218,6 +224,39 @@ def test_a_rate_cannot_rise_and_fall_for_longer_than_its_stage(tmp_path: Path) -
     fault = "stages.0.schedule: warmup 0.6 and fall 0.5 are more than the whole stage together"
     assert faults(tmp_path, text) == [fault]
     assert read(tmp_path, text.replace("0.6", "0.5")).stages[0].schedule.warmup == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ("schedule: {name: noam}", "stages.0.schedule: name 'noam' needs a warmup, found 0.0"),
+        (
+            "schedule: {lowest_lr: 0.1}, optimiser: {lr: 0.05}",
+            "stages.0: schedule.lowest_lr 0.1 is above optimiser.lr 0.05",
+        ),
+        ("cycles: 2, snapshot: {cycles: 3}", "stages.0: snapshot.cycles 3: the stage has only 2 of them"),
+        ("start_from: best", "stages.0.start_from: 'best', but the first stage has no weights before it"),
+    ],
+)
+def test_a_stage_that_cannot_be_trained_is_told(tmp_path: Path, settings: str, fault: str) -> None:
+    assert faults(tmp_path, f"name: a\nstages: [{{name: s, epochs: 1, {settings}}}]\n") == [fault]
+
+
+def test_the_first_stages_later_cycles_have_something_before_them(tmp_path: Path) -> None:
+    text = "name: a\nstages: [{name: s, epochs: 1, cycles: 2, start_from: best, keep_state: true}]\n"
+    assert read(tmp_path, text).stages[0].cycle_names == ("s-1", "s-2")
+
+
+def test_no_two_cycles_are_called_alike(tmp_path: Path) -> None:
+    text = "name: a\nstages: [{name: s, epochs: 1, cycles: 2}, {name: s-2, epochs: 1}]\n"
+    assert faults(tmp_path, text) == ["stages: 's-2' is what two of them are called"]
+
+
+def test_snapshots_that_nobody_takes_cannot_predict(tmp_path: Path) -> None:
+    told = "predict.weights: 'snapshots', but there are none: give one of stages.0.snapshot, or average.method"
+    assert faults(tmp_path, f"{LEAST}predict: {{weights: snapshots}}\n") == [told]
+    for source in ("stages.0.snapshot={}", "average.method=halving"):
+        assert read(tmp_path, f"{LEAST}predict: {{weights: snapshots}}\n", source).predict.weights == "snapshots"
 
 
 def test_combinations_of_stages_are_told_together(tmp_path: Path) -> None:
@@ -413,7 +452,7 @@ def changed(value: Any) -> list[Any]:
         case list():
             return [value[:-1], [*value, 1], value[::-1], ["image"], ["plain"], [{"crop": 0.1}]]
         case None:
-            return [128, "groups.csv", {}]
+            return [128, 1, 1e-9, "groups.csv", {}]
         case _:
             return ["other", *SPELLINGS]
 
@@ -435,6 +474,11 @@ SPELLINGS = [
         "plain",
         "zero",
         "all",
+        "last",
+        "epoch",
+        "convolutions",
+        "halving",
+        "mean",
     ],
     0.5,
 ]
@@ -443,6 +487,7 @@ TIED = {
     "folds.groups", "net.encoder.kind", "net.encoder.widths", "net.encoder.blocks", "net.encoder.stem",
     "net.decoder.widths", "net.decoder.subpixel", "net.has_salt_head", "stages.0.keep_state", "stages.1.augment",
     "augment.changes",
+    "stages.0.start_from",
 }  # fmt: skip
 
 

@@ -200,6 +200,27 @@ def predict(
     print(f"{out}: {len(tiles)} tiles, {masks.any((1, 2)).mean():.1%} with salt")
 
 
+@app.command("find-lr")
+def find_lr(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file; its first stage is tried.")],
+    data: Annotated[Path, typer.Option(help="A data set: the competition's files, or a prepared folder.")],
+    out: Annotated[Path, typer.Option(help="The picture to draw: .png.")],
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: stages.0.batch=16. May be given again.")
+    ] = None,
+) -> None:
+    """Find a learning rate to start from: raise it step by step, and see where the loss falls fastest."""
+    from diapir.recipe.files import read_recipe
+
+    settings = read_recipe(recipe, changes=change or ())
+
+    from diapir.data.tgs import open_data
+    from diapir.train.find_rate import find_rate
+
+    sweep = find_rate(settings, open_data(data), out)
+    print(f"{out}: the loss falls fastest at {sweep.steepest:.2g}; the recipe has {settings.stages[0].optimiser.lr:g}")
+
+
 def main() -> None:
     """Run a command; whatever ends it too early is told in a line or a few, with the status that stands for it."""
     tune_process()

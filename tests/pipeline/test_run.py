@@ -18,16 +18,21 @@ from diapir.nets.infer import predict_probabilities
 from diapir.nets.weights import load_tensors
 from diapir.pipeline import run as pipeline
 from diapir.pipeline import training
+from diapir.pipeline.predicting import fold_batches, net_batches
 from diapir.pipeline.run import predict_with_run, run_recipe, summary
-from diapir.pipeline.workplace import tensors
 from diapir.predict.scoring import score_submission
 from diapir.predict.submission import read_submission, write_submission
 from diapir.predict.threshold import CANDIDATES
 from diapir.recipe.files import read_recipe, write_recipe
 from diapir.recipe.nets import Net, TimmEncoder
+from diapir.recipe.steps import Train
 from diapir.recipe.whole import Recipe
 from diapir.runs import read_json, write_json
-from diapir.train.fit import WEIGHTS_LAST, Fold, build_frame, read_log
+from diapir.train.epoch_log import read_log
+from diapir.train.sitting import Fold, build_frame
+from diapir.train.snapshots import WEIGHTS_LAST
+from diapir.train.tile_tensors import tile_tensors
+from diapir.train.together import make_fabric
 from fake_tgs import UNLABELLED, tgs_files, write_folder
 from fake_training import tiny_run_recipe
 
@@ -150,7 +155,7 @@ def test_all_folds_train_a_model_each_and_predict_by_their_mean(tmp_path: Path, 
         net = build_net(recipe.net, in_channels=2)
         net.load_state_dict(weights)
         spec = InputSpec(**facts["spec"] | {"channels": recipe.input.channels})
-        tiles = tensors(data.unlabelled, torch.device("cpu"))
+        tiles = tile_tensors(data.unlabelled, torch.device("cpu"))
         batches = predict_probabilities(
             net, tiles, spec=spec, frame=build_frame(recipe.framing), views=("plain",), batch=99,
             autocast=torch.no_grad,
@@ -369,3 +374,24 @@ def test_the_best_weights_predict_where_the_recipe_says_so(finished: Path, data:
     (tmp_path / "run" / "train" / "fold-0" / WEIGHTS_LAST).unlink()
     assert len(predict_with_run(tmp_path / "run", write_set(data, tmp_path / "data"))[0]) == 5
     assert json.loads((tmp_path / "run" / "record.json").read_text())["recipe_digest"] == recipe.digest
+
+
+def test_snapshots_predict_by_their_weighted_mean(tmp_path: Path, data: DataSet) -> None:
+    changes = {
+        "stages.0.epochs": 1, "stages.1.epochs": 1, "stages.1.cycles": 2, "stages.1.framing": {"size": 32},
+        "stages.1.framing.method": "resize", "stages.0.snapshot": {"weight": 3.0}, "stages.1.snapshot": {},
+        "average.decay": 0.0, "predict.weights": "snapshots", "predict.threshold": 0.5, "stages.1.schedule": {},
+    }  # fmt: skip
+    recipe = tiny_run_recipe(changes)
+    record = run_recipe(recipe, tmp_path / "run", data_path=None)
+    fabric = make_fabric("float32", devices=1)
+    folder, step = tmp_path / "run" / "train" / "fold-0", recipe.all_steps[0]
+    assert isinstance(step, Train)
+    mean = np.zeros(data.unlabelled.images.shape)
+    for name, weight in (("small-best", 3), ("native-1-best", 1), ("native-2-best", 1)):
+        path = folder / f"snapshot-{name}.safetensors"
+        parts = net_batches(recipe, data.unlabelled, weights=path, fabric=fabric)
+        mean += np.concatenate(list(parts)) * weight / 5
+    batches = fold_batches(recipe, step, data.unlabelled, fold=0, out=tmp_path / "run", fabric=fabric)
+    assert np.concatenate(list(batches)) == pytest.approx(mean, abs=1e-6)
+    assert record["epochs"] == 3

@@ -1,6 +1,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,15 @@ from diapir.recipe.training import Optimiser
 from diapir.train.checkpoint import NAME, PREVIOUS, Parts, Progress, load_checkpoint, restore, save_checkpoint
 from diapir.train.optimisers import build_optimiser
 
-SHOWN = ("sgd", "adam", "adamw", "rmsprop")
+SHOWN: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "sgd without momentum": {"name": "sgd", "momentum": 0.0},
+    "adam": {},
+    "adamw": {},
+    "adamw on convolutions": {"name": "adamw", "decay_on": "convolutions"},
+    "rmsprop": {},
+    "rmsprop without momentum": {"name": "rmsprop", "momentum": 0.0},
+}
 
 
 def fresh_parts(name: str = "adamw", *, seed: int = 0) -> Parts:
@@ -20,7 +29,7 @@ def fresh_parts(name: str = "adamw", *, seed: int = 0) -> Parts:
     net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Conv2d(4, 3, 3))
     net = net.to(memory_format=torch.channels_last)
     average = nn.Sequential(nn.Conv2d(2, 4, 3))
-    section = Optimiser.model_validate({"name": name, "lr": 0.01})
+    section = Optimiser.model_validate({"name": name, "lr": 0.01} | SHOWN[name])
     rng = torch.Generator().manual_seed(seed)
     return Parts(net=net, average=average, optimiser=build_optimiser(section, net.parameters()), rng=rng)
 
@@ -34,7 +43,7 @@ def take_steps(parts: Parts, count: int) -> None:
 
 
 def save(folder: Path, parts: Parts, *, step: int = 1, order: Iterable[int] = (2, 0, 1)) -> None:
-    progress = Progress(stage=1, step=step, loss_sum=0.1 + 0.2, best_score=None, history=[{"loss": 1 / 3}])
+    progress = Progress(cycle=1, step=step, loss_sum=0.1 + 0.2, best_score=None, history=[{"loss": 1 / 3}])
     save_checkpoint(folder, parts, progress=progress, order=torch.tensor([*order]), identity="mine")
 
 
@@ -67,7 +76,7 @@ def test_all_that_is_saved_comes_back(tmp_path: Path) -> None:
     progress, tensors, warnings = load(tmp_path)
     order = restore(other, tensors)
     assert warnings == []
-    assert progress == Progress(stage=1, step=1, loss_sum=0.1 + 0.2, best_score=None, history=[{"loss": 1 / 3}])
+    assert progress == Progress(cycle=1, step=1, loss_sum=0.1 + 0.2, best_score=None, history=[{"loss": 1 / 3}])
     assert order.tolist() == [5, 3, 4]
     assert torch.equal(torch.rand(3, generator=other.rng), drawn[0])
     assert torch.equal(torch.rand(3), drawn[1])

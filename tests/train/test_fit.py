@@ -1,24 +1,23 @@
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-import killed_training
 from diapir.faults import InputError
 from diapir.nets.infer import TileTensors
 from diapir.nets.weights import load_tensors
 from diapir.recipe.whole import Recipe
-from diapir.train import fit
+from diapir.train import sitting
 from diapir.train.checkpoint import NAME, PREVIOUS
 from diapir.train.doctor import TrainingFailed
-from diapir.train.fit import LOG, WEIGHTS_BEST, WEIGHTS_LAST, read_log
+from diapir.train.epoch_log import LOG, read_log
+from diapir.train.snapshots import WEIGHTS_BEST, WEIGHTS_LAST
 from diapir.train.stop import Stopped
 from fake_training import EPOCHS, SIDE, STEPS, STEPS_PER_EPOCH, fit_tiny, one_device, tiny_fold, tiny_recipe, tiny_tiles
+from killed_training import killed_folders
 
 SIGTERM = 15
 
@@ -77,14 +76,7 @@ def test_stops_at_all_steps_change_no_byte(recipe: Recipe, uninterrupted: Path, 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of trainings that were killed again and again."""
-    folder = tmp_path_factory.mktemp("killed")
-    script = [sys.executable, killed_training.__file__, str(folder)]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    kills = json.loads(done.stdout)
-    assert all(count >= 1 for count in kills.values()), kills
-    assert min(count for name, count in kills.items() if name.endswith("steps")) == killed_training.DEATHS_AT_STEPS
-    return folder
+    return killed_folders(tmp_path_factory.mktemp("killed"), "new_state", "keep_state")
 
 
 @pytest.mark.parametrize("kind", ["steps", "times"])
@@ -96,7 +88,7 @@ def stop_at(recipe: Recipe, folder: Path, step: int) -> None:
     """Train up to a step, with a checkpoint at every step."""
     taken = [0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "_SAVE_EVERY_S", 0.0)
+        patch.setattr(sitting, "SAVE_EVERY_S", 0.0)
         with pytest.raises(Stopped):
             fit_tiny(
                 recipe, folder, stop_asked=lambda: SIGTERM if taken[-1] == step - 1 else None, on_step=taken.append

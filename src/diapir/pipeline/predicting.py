@@ -18,11 +18,13 @@ from diapir.nets.framing import InputSpec
 from diapir.nets.infer import predict_probabilities
 from diapir.nets.weights import load_tensors
 from diapir.pipeline.predictions import HELD_OUT, ROWS, unlabelled_name, write_array
-from diapir.pipeline.workplace import Fold, Workplace, fold_folder, folds_of, held_out_rows, tensors
+from diapir.pipeline.workplace import Fold, Workplace, fold_folder, folds_of, held_out_rows
 from diapir.recipe.steps import Train
 from diapir.recipe.whole import Recipe
 from diapir.runs import atomic_path
-from diapir.train.fit import WEIGHTS_BEST, WEIGHTS_LAST, stage_frame
+from diapir.train.sitting import stage_frame
+from diapir.train.snapshots import predicting_weights
+from diapir.train.tile_tensors import tile_tensors
 
 
 def predict(place: Workplace, step: Train, *, folder: Path, keep_folds: bool) -> dict[str, Any]:
@@ -61,17 +63,28 @@ def mean_batches(
 def fold_batches(
     recipe: Recipe, step: Train, tiles: TileSet, *, fold: Fold, out: Path, fabric: Fabric
 ) -> Iterator[NDArray[np.float32]]:
-    """Probabilities of tiles by one fold's model, batch after batch: (b, h, w)."""
+    """Probabilities of tiles by the weights of one fold that predict, batch after batch: (b, h, w)."""
     own = recipe.of_step(step)
-    name = WEIGHTS_BEST if own.predict.weights == "best" else WEIGHTS_LAST
-    weights, facts = load_tensors(fold_folder(out, step, fold) / name)
+    chosen = predicting_weights(fold_folder(out, step, fold), own.predict.weights)
+    streams = [net_batches(own, tiles, weights=path, fabric=fabric) for path, _ in chosen]
+    for parts in zip(*streams, strict=True):
+        yield sum(share * part for (_, share), part in zip(chosen, parts, strict=True))
+
+
+def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -> Iterator[NDArray[np.float32]]:
+    """Probabilities of tiles by one file of weights, batch after batch: (b, h, w).
+
+    Args:
+        own: the recipe of the train step alone.
+    """
+    tensors, facts = load_tensors(weights)
     spec = InputSpec(**facts["spec"] | {"channels": tuple(facts["spec"]["channels"])})
     net = build_net(own.net, in_channels=len(spec.channels)).to(memory_format=torch.channels_last)
-    net.load_state_dict(weights)
+    net.load_state_dict(tensors)
     net = net.to(fabric.device)
     for batch in predict_probabilities(
         net,
-        tensors(tiles, fabric.device),
+        tile_tensors(tiles, fabric.device),
         spec=spec,
         frame=stage_frame(own, own.stages[-1]),
         views=own.predict.views,

@@ -1,6 +1,7 @@
 """The train step: a model for each fold, on labelled and pseudo-labelled tiles."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diapir.data.tiles import DataSet, TileSet
+from diapir.data.tiles import TileSet
 from diapir.faults import InputError
-from diapir.nets.framing import IMAGENET_GREY, InputSpec
+from diapir.nets.framing import InputSpec
 from diapir.nets.infer import TileTensors
 from diapir.pipeline.pseudo import read_pseudo_labels
 from diapir.pipeline.workplace import Fold as FoldNumber
-from diapir.pipeline.workplace import Workplace, fold_folder, folds_of, held_out_rows, step_named, tensors
+from diapir.pipeline.workplace import Workplace, fold_folder, folds_of, held_out_rows, step_named
 from diapir.recipe.steps import LABELLED, Train
-from diapir.recipe.whole import Recipe
-from diapir.train.fit import WEIGHTS_BEST, WEIGHTS_LAST, Fold, fit_fold, read_log
+from diapir.train.epoch_log import read_log
+from diapir.train.fit import fit_fold
+from diapir.train.sitting import Fold
+from diapir.train.snapshots import WEIGHTS_BEST, WEIGHTS_LAST
 from diapir.train.stop import Stopped
+from diapir.train.tile_tensors import input_spec, tile_tensors
 from diapir.train.tracking import open_trackers
 
 
@@ -40,7 +44,7 @@ def train(place: Workplace, step: Train, *, digest: str, stop_asked: Callable[[]
             Fold(
                 name=name,
                 train=training,
-                held_out=tensors(held_out, place.fabric.device),
+                held_out=tile_tensors(held_out, place.fabric.device),
                 spec=spec,
                 identity=f"{digest} fold {fold}",
             ),
@@ -55,7 +59,7 @@ def train(place: Workplace, step: Train, *, digest: str, stop_asked: Callable[[]
         if (number := stop_asked()) is not None:
             raise Stopped(number)
     minutes = sum(log[-1]["elapsed_s"] for log in logs) / 60
-    return {"train_minutes": round(minutes, 2), "epochs": len(logs[0]), "models": len(logs)}
+    return {"train_minutes": round(minutes, 2), "epochs": max(map(len, logs)), "models": len(logs)}
 
 
 def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: str) -> tuple[TileTensors, InputSpec]:
@@ -76,13 +80,16 @@ def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: st
     images = np.concatenate([tiles.images for tiles, _ in parts])
     if len(images) < 2:
         raise InputError.of(name, f"expected at least 2 tiles to train on, found {len(images)}")
-    device = place.fabric.device
-    training = TileTensors(
-        images=torch.from_numpy(images).to(device),
-        masks=torch.from_numpy(np.concatenate([masks for _, masks in parts])).to(device),
-        depths_m=torch.from_numpy(np.concatenate([tiles.depths_m for tiles, _ in parts])).to(device),
+    together = TileSet(
+        ids=tuple(name for tiles, _ in parts for name in tiles.ids),
+        images=images,
+        masks=None,
+        depths_m=np.concatenate([tiles.depths_m for tiles, _ in parts]),
     )
-    return training, _input_spec(recipe.of_step(step), images, data)
+    # Beside the set, whose masks are of 0 and 1 alone: soft labels are probabilities.
+    masks = torch.from_numpy(np.concatenate([masks for _, masks in parts])).to(place.fabric.device)
+    training = replace(tile_tensors(together, place.fabric.device), masks=masks)
+    return training, input_spec(recipe.of_step(step).input, together, data)
 
 
 def _weights_to_begin_with(place: Workplace, step: Train, fold: FoldNumber) -> Path | None:
@@ -92,21 +99,3 @@ def _weights_to_begin_with(place: Workplace, step: Train, fold: FoldNumber) -> P
     assert isinstance(source, Train)
     name = WEIGHTS_BEST if place.recipe.of_step(source).predict.weights == "best" else WEIGHTS_LAST
     return fold_folder(place.out, source, None if source.one_model else fold) / name
-
-
-def _input_spec(recipe: Recipe, images: NDArray[np.uint8], data: DataSet) -> InputSpec:
-    """Scaling from the training tiles; the depth range from all the tiles, as the 28th place took it."""
-    depths = np.concatenate([data.labelled.depths_m, data.unlabelled.depths_m])
-    known = depths[~np.isnan(depths)]
-    mean, deviation = {
-        "unit": lambda: (0.0, 1.0),
-        "imagenet": lambda: IMAGENET_GREY,
-        "standard": lambda: (float(images.mean() / 255), max(float(images.std() / 255), 1e-3)),
-    }[recipe.input.scaling]()
-    return InputSpec(
-        channels=recipe.input.channels,
-        mean=mean,
-        deviation=deviation,
-        depth_low_m=float(known.min()) if len(known) else 0.0,
-        depth_high_m=float(known.max()) if len(known) else 1.0,
-    )

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from diapir.data.tiles import DataSet, TileSet
-from diapir.nets.infer import TileTensors
+from diapir.data.tiles import DataSet
 from diapir.recipe.steps import Step, Train
 from diapir.recipe.whole import Recipe
 from diapir.train.tracking import TrackerName
@@ -58,12 +56,3 @@ def held_out_rows(place: Workplace, fold: Fold) -> NDArray[np.int64]:
     if fold is None:
         return np.arange(len(place.data.labelled))
     return np.flatnonzero(place.numbers == fold)
-
-
-def tensors(tiles: TileSet, device: torch.device) -> TileTensors:
-    """Tiles on the device."""
-    return TileTensors(
-        images=torch.from_numpy(tiles.images).to(device),
-        masks=None if tiles.masks is None else torch.from_numpy(tiles.masks).to(device),
-        depths_m=torch.from_numpy(tiles.depths_m).to(device),
-    )

@@ -217,50 +217,104 @@ class Loss(Mix):
 
 
 class Optimiser(Section):
-    """The optimiser of one stage; its state starts anew with the stage unless `keep_state` of the stage says not."""
+    """The optimiser of one stage; its state starts anew with each cycle unless `keep_state` of the stage says not.
+
+    Args:
+        weight_decay: shrinks the weights themselves in `adamw`; in the others it is a term of the gradient (L2), where
+            a Keras regulariser of strength x is 2x.
+        decay_on: what decays: every weight, or the kernels of convolutions alone.
+        momentum: of `sgd` and `rmsprop`.
+        rho: how much of its mean square `rmsprop` keeps at each step: 0.99 in torch, 0.9 in Keras.
+        eps: keeps the divisor off zero in all but `sgd`: 1e-8 in torch, 1e-7 in Keras.
+        clip_norm: largest norm of the gradient; 0 for any.
+    """
 
     name: Literal["sgd", "adam", "adamw", "rmsprop"] = "adamw"
     lr: Positive = 1e-3
     weight_decay: Annotated[Real, Field(ge=0)] = 1e-2
+    decay_on: Literal["all", "convolutions"] = "all"
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    rho: Annotated[Real, Field(gt=0, lt=1)] = 0.99
+    eps: Positive = 1e-8
     clip_norm: Annotated[Real, Field(ge=0)] = 0.0
 
 
 class Schedule(Section):
-    """Learning rate over the steps of one stage, as a share of the optimiser's `lr`.
+    """Learning rate over one cycle of a stage; its peak is the optimiser's `lr`.
 
     Args:
-        name: `constant`; `cosine` falls to `end`; `one_cycle` rises over `warmup` and then falls as a cosine;
-            `flat_cosine` rises over `warmup`, stays, and falls as a cosine over the last `fall` of the stage.
-        warmup, fall: shares of the stage's steps.
+        name: `constant`; `cosine` falls to the end; `one_cycle` rises over `warmup` and then falls as a cosine;
+            `flat_cosine` rises over `warmup`, stays, and falls as a cosine over the last `fall`; `triangular` goes
+            from the start to the peak and back, again and again, and `triangular2` half as high each time; `noam`
+            rises over `warmup` and then falls as one over the root of the count; `plateau` stays, and is multiplied
+            by `factor` whenever the held-out score has not risen for `patience` looks, down to the end.
+        per: what is counted, and how often the rate changes: `step` or `epoch`. A cosine over steps has its end at
+            the last one; over epochs, as published, it would have it at the one after the last.
+        warmup, fall: shares of the cycle's steps or epochs.
+        half_cycle: steps or epochs of a triangle's rise.
         start, end: shares of `lr`.
+        lowest_lr: start and end as a rate, instead of the shares.
     """
 
-    name: Literal["constant", "cosine", "one_cycle", "flat_cosine"] = "cosine"
+    name: Literal["constant", "cosine", "one_cycle", "flat_cosine", "triangular", "triangular2", "noam", "plateau"] = (
+        "cosine"
+    )
+    per: Literal["step", "epoch"] = "step"
     warmup: Fraction = 0.0
     fall: Fraction = 0.5
+    half_cycle: Count = 1500
     start: Fraction = 0.05
     end: Fraction = 0.0
+    lowest_lr: Positive | None = None
+    factor: Annotated[Real, Field(gt=0, lt=1)] = 0.5
+    patience: Count = 10
 
     @model_validator(mode="after")
     def _fits(self) -> "Schedule":
         if self.name == "flat_cosine" and self.warmup + self.fall > 1:
             raise ValueError(f"warmup {self.warmup} and fall {self.fall} are more than the whole stage together")
+        if self.name == "noam" and self.warmup == 0:
+            raise ValueError("name 'noam' needs a warmup, found 0.0")
         return self
+
+
+class Snapshot(Section):
+    """What each cycle of a stage leaves to predict with.
+
+    Args:
+        epoch: whose weights: of the cycle's `best` held-out score, or its `last`. Both are stored, one predicts.
+        cycles: how many of the stage's cycles, those with the best scores; null for all.
+        weight: in the mean of the fold's probabilities.
+    """
+
+    epoch: Literal["best", "last"] = "best"
+    cycles: Count | None = None
+    weight: Positive = 1.0
 
 
 class Stage(Section):
     """One stretch of training with its own loss, optimiser, schedule, and if wanted its own framing.
 
     Args:
+        epochs: of each cycle; the most of them where `stop_patience` is given.
+        cycles: how often the stage is gone through, each time with its schedule from the start.
+        passes: over the tiles, in one epoch.
+        replacement: whether each tile of an epoch is drawn from all of them, so that some come twice and some never.
         augment: replaces the recipe's where given.
         framing: replaces the recipe's where given; small tiles first make early epochs cheap.
-        keep_state: go on with the optimiser's state of the stage before.
-        score_every: epochs between two looks at the held-out tiles; the stage's last epoch is always scored.
+        keep_state: go on with the optimiser's state of the cycle, or stage, before.
+        start_from: the weights that each cycle starts from: the `last` of the cycle, or stage, before, or those of its
+            `best` held-out score.
+        stop_patience: end a cycle after so many looks at the held-out tiles without a higher score; null for never.
+        snapshot: what each cycle leaves to predict with; null for nothing.
+        score_every: epochs between two looks at the held-out tiles; a cycle's last epoch is always scored.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     epochs: Count
+    cycles: Count = 1
+    passes: Count = 1
+    replacement: bool = False
     batch: Annotated[Whole, Field(ge=2)] = 32
     loss: Loss = Loss(bce=1.0)
     optimiser: Optimiser = Optimiser()
@@ -268,14 +322,45 @@ class Stage(Section):
     framing: Framing | None = None
     augment: Augment | None = None
     keep_state: bool = False
+    start_from: Literal["last", "best"] = "last"
+    stop_patience: Count | None = None
+    snapshot: Snapshot | None = None
     score_every: Count = 1
+
+    @property
+    def cycle_names(self) -> tuple[str, ...]:
+        """What its cycles are called: by the stage's name where there is one, else NAME-1, NAME-2 and so on."""
+        if self.cycles == 1:
+            return (self.name,)
+        return tuple(f"{self.name}-{number}" for number in range(1, self.cycles + 1))
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Stage":
+        lowest, wanted = self.schedule.lowest_lr, self.snapshot.cycles if self.snapshot else None
+        faults = []
+        if lowest is not None and lowest > self.optimiser.lr:
+            faults.append(f"schedule.lowest_lr {lowest} is above optimiser.lr {self.optimiser.lr}")
+        if wanted is not None and wanted > self.cycles:
+            faults.append(f"snapshot.cycles {wanted}: the stage has only {self.cycles} of them")
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
 
 
 class Average(Section):
-    """An average of the weights, kept beside them, scored, and used to predict.
+    """Averages of weights.
 
     Args:
-        decay: of the exponential moving average, per step; 0 for none. Smaller early on (see `train.averaging`).
+        decay: of the exponential moving average, per step; 0 for none. It is kept beside the weights, scored, and used
+            to predict. Smaller early on (see `train.averaging`).
+        method: of a snapshot that the fold makes at its end, of weights after epochs of the last stage:
+            `three_bests` is the equal mean of lowest held-out loss, highest pixel accuracy and highest score;
+            `halving` takes the `count` highest scores, each with half the weight of the next higher.
+        norms: of that snapshot: `estimate` finds the statistics of batch norm in one pass over the training tiles,
+            `mean` averages them like the weights.
     """
 
     decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    method: Literal["none", "three_bests", "halving"] = "none"
+    count: Count = 10
+    norms: Literal["estimate", "mean"] = "estimate"

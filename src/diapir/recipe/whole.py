@@ -13,18 +13,21 @@ from diapir.recipe.steps import STRAIGHT, Name, Step, Train, step_faults
 from diapir.recipe.tiles import Data, Folds, Framing, Input
 from diapir.recipe.training import Augment, Average, Stage
 
+PredictWeights = Literal["best", "last", "snapshots"]
+
 
 class Predict(Section):
     """From nets to masks.
 
     Args:
         views: how each tile is seen; probabilities are averaged.
-        weights: which checkpoint of each fold predicts: `best` by held-out score, or `last`.
+        weights: which weights of each fold predict: the `best` by held-out score, the `last`, or the `snapshots` of its
+            stages' cycles and of `average.method`, each with its own weight.
         threshold: probability above which a pixel is salt; `tuned` takes the best on held-out tiles.
     """
 
     views: Annotated[tuple[Literal["plain", "flip"], ...], Field(min_length=1)] = ("plain", "flip")
-    weights: Literal["best", "last"] = "last"
+    weights: PredictWeights = "last"
     batch: Count = 64
     threshold: Literal["tuned"] | Annotated[Real, Field(gt=0, lt=1)] = "tuned"
 
@@ -106,19 +109,32 @@ def _training_faults(recipe: Recipe, step: Train, *, place: str) -> Iterator[str
     if not own.stages:
         yield f"{place}stages: at least one is needed, found none"
         return
-    names = [stage.name for stage in own.stages]
+    names = [name for stage in own.stages for name in stage.cycle_names]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"{place}stages: '{name}' is what two of them are called"
-    for index, stage in enumerate(own.stages):
-        if stage.loss.has_salt > 0 and not own.net.has_salt_head:
-            path = f"{place}stages.{index}.loss.has_salt"
-            yield f"{path}: {stage.loss.has_salt} needs net.has_salt_head: true, found false"
-        if stage.keep_state and index == 0:
-            yield f"{place}stages.0.keep_state: true, but the first stage has no state before it"
-        before, name = own.stages[index - 1].optimiser.name, stage.optimiser.name
-        if stage.keep_state and index > 0 and name != before:
-            clash = f"stages.{index}.optimiser.name '{name}' follows stages.{index - 1}.optimiser.name '{before}'"
-            yield f"{place}stages.{index}.keep_state: true, but {clash}"
+    for index in range(len(own.stages)):
+        yield from (f"{place}stages.{index}.{fault}" for fault in _stage_faults(own, index, place=place))
     if own.net.has_salt_head and all(stage.loss.has_salt == 0 for stage in own.stages):
         weights = ", ".join(f"{place}stages.{index}.loss.has_salt" for index in range(len(own.stages)))
         yield f"net.has_salt_head: true, but 0 is the weight of {weights}, so the head would never learn"
+    has_snapshots = own.average.method != "none" or any(stage.snapshot for stage in own.stages)
+    if own.predict.weights == "snapshots" and not has_snapshots:
+        sources = ", ".join(f"{place}stages.{index}.snapshot" for index in range(len(own.stages)))
+        yield f"predict.weights: 'snapshots', but there are none: give one of {sources}, or average.method"
+
+
+def _stage_faults(own: Recipe, index: int, *, place: str) -> Iterator[str]:
+    """What is impossible of one stage after those before it, each with its path below the stage."""
+    stage = own.stages[index]
+    if stage.loss.has_salt > 0 and not own.net.has_salt_head:
+        yield f"loss.has_salt: {stage.loss.has_salt} needs net.has_salt_head: true, found false"
+    if stage.loss.side > 0 and not own.net.num_sides:
+        yield f"loss.side: {stage.loss.side} needs a net with side heads, and net.kind '{own.net.kind}' has none"
+    if index == 0 and stage.cycles == 1 and stage.keep_state:
+        yield "keep_state: true, but the first stage has no state before it"
+    if index == 0 and stage.cycles == 1 and stage.start_from == "best":
+        yield "start_from: 'best', but the first stage has no weights before it"
+    before, name = own.stages[index - 1].optimiser.name, stage.optimiser.name
+    if stage.keep_state and index > 0 and name != before:
+        clash = f"{place}stages.{index}.optimiser.name '{name}' follows {place}stages.{index - 1}.optimiser.name"
+        yield f"keep_state: true, but {clash} '{before}'"

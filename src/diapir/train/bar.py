@@ -46,6 +46,11 @@ class TrainingBar:
         figures = f"{stage}  loss {loss:.3f}  score {_shown(score)}  {images_per_s:.0f} images/s"
         self.progress.update(self.task, advance=1, figures=figures)
 
+    def shorten(self, steps: int) -> None:
+        """So many steps will not be taken."""
+        total = self.progress.tasks[0].total
+        self.progress.update(self.task, total=None if total is None else total - steps)
+
     def epoch(self, line: str) -> None:
         """One epoch is done."""
         if not self.shown:

@@ -19,7 +19,8 @@ class Progress:
     """Where training stands; plain values.
 
     Args:
-        stage, epoch, step: the next step to take, epoch within its stage and step within its epoch.
+        cycle, epoch, step: the next step to take: cycle of all the stages' cycles, epoch within its cycle and step
+            within its epoch.
         total_steps: optimiser steps taken in all.
         loss_sum: of this epoch's steps so far.
         elapsed_s: seconds of training, over all the sittings.
@@ -27,7 +28,7 @@ class Progress:
         history: one record for each finished epoch.
     """
 
-    stage: int = 0
+    cycle: int = 0
     epoch: int = 0
     step: int = 0
     total_steps: int = 0

@@ -1,13 +1,11 @@
 """One fold: stages in order, checkpoints, held-out scores, and the weights to predict with."""
 
 import copy
-import json
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,76 +14,34 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from diapir.faults import InputError
-from diapir.nets.build import build_net
-from diapir.nets.encoders import TimmEncoder
-from diapir.nets.framing import Frame, InputSpec
-from diapir.nets.infer import TileTensors
-from diapir.nets.weights import load_encoder_weights, load_tensors, save_tensors
-from diapir.recipe import nets as recipes
-from diapir.recipe.tiles import Framing
+from diapir.losses import mixed_loss
+from diapir.nets.framing import net_input
+from diapir.nets.weights import save_tensors
 from diapir.recipe.training import Stage
 from diapir.recipe.whole import Recipe
-from diapir.runs import write_text
-from diapir.train.averaging import update_average
+from diapir.train.averaging import estimate_norms, update_average
 from diapir.train.bar import TrainingBar
-from diapir.train.checkpoint import Parts, Progress, load_checkpoint, restore, save_checkpoint
+from diapir.train.cycles import batch_size, cycle_rate, epoch_order, epoch_steps, is_over
 from diapir.train.doctor import TrainingFailed, check_loss, diagnose
+from diapir.train.epoch_log import Record, epoch_line, scores_of, write_log
 from diapir.train.held_out import score_held_out
-from diapir.train.loop import Plan, steps_per_epoch, train_epoch
-from diapir.train.optimisers import build_optimiser
-from diapir.train.schedules import learning_rate
+from diapir.train.loop import Plan, train_epoch
+from diapir.train.sitting import Fold, Sitting, begin_cycle, begin_sitting, save_due, save_sitting, stage_frame
+from diapir.train.snapshots import (
+    SNAPSHOTS,
+    WEIGHTS_BEST,
+    WEIGHTS_LAST,
+    drop_epochs,
+    epochs_to_keep,
+    keep_epoch,
+    planned_snapshots,
+    write_snapshots,
+)
 from diapir.train.stop import Stopped
 from diapir.train.together import agreed_stop, mean_loss, told_by_first
 from diapir.train.tracking import Tracker
 
-LOG, WEIGHTS_BEST, WEIGHTS_LAST = "log.jsonl", "weights-best.safetensors", "weights-last.safetensors"
-_SAVE_EVERY_S = 60.0
 _LOOK_EVERY_STEPS = 10  # reading the loss waits for the device, so not at every step
-
-
-@dataclass(frozen=True)
-class Fold:
-    """What one model is trained on and scored on.
-
-    Args:
-        name: for logs and errors.
-        train: tiles with masks, on the device.
-        held_out: tiles with masks that training never sees.
-        spec: channels and scaling.
-        identity: digest of recipe, data and fold.
-    """
-
-    name: str
-    train: TileTensors
-    held_out: TileTensors
-    spec: InputSpec
-    identity: str
-
-
-@dataclass
-class _Sitting:
-    """What one sitting of training holds; `progress` and `order` move on, the rest stays."""
-
-    fold: Fold
-    recipe: Recipe
-    fabric: Fabric
-    folder: Path
-    net: nn.Module  # as fabric wraps it, for training
-    parts: Parts
-    progress: Progress
-    order: Tensor
-    trackers: Sequence[Tracker]
-    stop_asked: Callable[[], int | None]
-    began_s: float = field(default_factory=time.monotonic)
-    saved_s: float = field(default_factory=time.monotonic)
-
-    @property
-    def stage(self) -> Stage:
-        return self.recipe.stages[self.progress.stage]
-
-    @property
-    def predictor(self) -> nn.Module:
-        return self.parts.net if self.parts.average is None else self.parts.average
 
 
 def fit_fold(
@@ -99,7 +55,7 @@ def fit_fold(
     stop_asked: Callable[[], int | None] = lambda: None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Train one model and leave `weights-best`, `weights-last` and `log.jsonl` in `folder`.
+    """Train one model and leave `weights-best`, `weights-last`, `log.jsonl` and its snapshots in `folder`.
 
     Goes on from the folder's checkpoint if it has one; the weights are then the same bytes as those of a run that was
     never interrupted (on a processor).
@@ -114,100 +70,27 @@ def fit_fold(
         InputError: the folder's checkpoint belongs to something else or cannot be read; or a batch has fewer tiles
             than there are processes.
     """
-    smallest = min(_batch(stage, fold) for stage in recipe.stages)
+    smallest = min(batch_size(stage, len(fold.train)) for stage in recipe.stages)
     if smallest < fabric.world_size:
         raise InputError.of(f"--devices {fabric.world_size}", f"a batch of {smallest} cannot be shared by so many")
     folder.mkdir(parents=True, exist_ok=True)
-    sitting = _begin(
+    sitting = begin_sitting(
         recipe, fold, folder=folder, fabric=fabric, begin_with=begin_with, trackers=trackers, stop_asked=stop_asked
     )
-    total = sum(stage.epochs * _steps(stage, fold) for stage in recipe.stages)
+    total = sum(cycle.stage.epochs * epoch_steps(cycle.stage, len(fold.train)) for cycle in sitting.cycles)
     _stop_if_hopeless(sitting)
     with TrainingBar(fold.name, total=total, done=sitting.progress.total_steps, shown=fabric.is_global_zero) as bar:
-        while sitting.progress.stage < len(recipe.stages):
+        while not sitting.finished:
             _run_epoch(sitting, bar, on_step=on_step)
             _close_epoch(sitting, bar)
             _stop_if_hopeless(sitting)
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The epoch records of a fold's folder, oldest first."""
-    path = folder / LOG
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
-def build_frame(section: Framing) -> Frame:
-    """Recipe section -> frame."""
-    return Frame(section.method, None if section.method == "native" else section.size, section.border)
-
-
-def stage_frame(recipe: Recipe, stage: Stage) -> Frame:
-    """The frame in which a stage sees its tiles; the last stage's is the one to predict in."""
-    return build_frame(stage.framing or recipe.framing)
-
-
-def _begin(
-    recipe: Recipe,
-    fold: Fold,
-    *,
-    folder: Path,
-    fabric: Fabric,
-    begin_with: Path | None,
-    trackers: Sequence[Tracker],
-    stop_asked: Callable[[], int | None],
-) -> _Sitting:
-    torch.manual_seed(recipe.seed)
-    net = build_net(recipe.net, in_channels=len(fold.spec.channels))
-    encoder = recipe.net.encoder
-    saved = load_checkpoint(folder, identity=fold.identity, warn=lambda text: _warn(fabric, text))
-    if saved is None and isinstance(encoder, recipes.TimmEncoder) and encoder.weights != "none":
-        assert isinstance(net.encoder, TimmEncoder)
-        load_encoder_weights(net.encoder, encoder.name, encoder.weights)
-    if saved is None and begin_with is not None:
-        net.load_state_dict(load_tensors(begin_with)[0])
-    net = net.to(memory_format=torch.channels_last)
-    average = copy.deepcopy(net).requires_grad_(False) if recipe.average.decay else None
-    wrapped = fabric.setup_module(net)
-    average = None if average is None else average.to(fabric.device)
-    stage = recipe.stages[min(saved[0].stage, len(recipe.stages) - 1) if saved else 0]
-    rng = torch.Generator().manual_seed(recipe.seed)
-    optimiser = build_optimiser(stage.optimiser, net.parameters())
-    parts = Parts(net=net, average=average, optimiser=optimiser, rng=rng)
-    progress, order = Progress(), torch.empty(0, dtype=torch.int64)
-    if saved is not None:
-        progress = saved[0]
-        order = restore(parts, saved[1])
-        if fabric.is_global_zero:
-            _write_log(folder, progress)
-    sitting = _Sitting(
-        fold=fold, recipe=recipe, fabric=fabric, folder=folder, net=wrapped, parts=parts, progress=progress,
-        order=order, trackers=trackers, stop_asked=stop_asked,
-    )  # fmt: skip
-    if saved is None:
-        sitting.order = _new_order(sitting)
-    return sitting
-
-
-def _warn(fabric: Fabric, text: str) -> None:
     if fabric.is_global_zero:
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        _leave_snapshots(sitting)
 
 
-def _batch(stage: Stage, fold: Fold) -> int:
-    return min(stage.batch, len(fold.train))
-
-
-def _steps(stage: Stage, fold: Fold) -> int:
-    return steps_per_epoch(len(fold.train), _batch(stage, fold))
-
-
-def _new_order(sitting: _Sitting) -> Tensor:
-    return torch.randperm(len(sitting.fold.train), generator=sitting.parts.rng)
-
-
-def _run_epoch(sitting: _Sitting, bar: TrainingBar, *, on_step: Callable[[int], None]) -> None:
+def _run_epoch(sitting: Sitting, bar: TrainingBar, *, on_step: Callable[[int], None]) -> None:
     """The steps that are left of the epoch under way."""
-    stage, fold, fabric, start = sitting.stage, sitting.fold, sitting.fabric, time.monotonic()
+    fabric, start = sitting.fabric, time.monotonic()
     pending: list[Tensor] = []
     loss_seen, first_step = float("nan"), sitting.progress.step
     for taken, loss in enumerate(_epoch_steps(sitting), start=1):
@@ -219,8 +102,8 @@ def _run_epoch(sitting: _Sitting, bar: TrainingBar, *, on_step: Callable[[int], 
                 decay=sitting.recipe.average.decay,
             )
         pending.append(loss)
-        due, asked = _save_due(sitting), sitting.stop_asked()
-        look = len(pending) == _LOOK_EVERY_STEPS or first_step + taken == _steps(stage, fold)
+        due, asked = save_due(sitting), sitting.stop_asked()
+        look = len(pending) == _LOOK_EVERY_STEPS or first_step + taken == sitting.steps
         # Processes that train together look, and so save and stop, only at steps that they agree on without a word.
         look = look or (fabric.world_size == 1 and (due or asked is not None))
         if look:
@@ -229,29 +112,30 @@ def _run_epoch(sitting: _Sitting, bar: TrainingBar, *, on_step: Callable[[int], 
         sitting.progress = replace(
             sitting.progress, step=first_step + taken, total_steps=sitting.progress.total_steps + 1
         )
-        images_per_s = taken * _batch(stage, fold) / (time.monotonic() - start)
-        bar.step(stage.name, loss=loss_seen, score=sitting.progress.best_score, images_per_s=images_per_s)
+        images_per_s = taken * sitting.batch / (time.monotonic() - start)
+        bar.step(sitting.cycle.name, loss=loss_seen, score=sitting.progress.best_score, images_per_s=images_per_s)
         if look and (due or asked is not None):
-            _save(sitting)
+            save_sitting(sitting)
         on_step(sitting.progress.total_steps)
         if look and asked is not None:
             raise Stopped(asked)
 
 
-def _epoch_steps(sitting: _Sitting) -> Iterator[Tensor]:
+def _epoch_steps(sitting: Sitting) -> Iterator[Tensor]:
     stage, fold, fabric = sitting.stage, sitting.fold, sitting.fabric
     plan = Plan(
         spec=fold.spec,
         frame=stage_frame(sitting.recipe, stage),
         augment=stage.augment or sitting.recipe.augment,
         loss=stage.loss,
-        batch=_batch(stage, fold),
+        batch=sitting.batch,
         clip_norm=stage.optimiser.clip_norm,
         autocast=nullcontext,
         backward=fabric.backward,
         part=(fabric.global_rank, fabric.world_size),
     )
     optimiser: Any = fabric.setup_optimizers(sitting.parts.optimiser)
+    scores = sitting.scores
     return train_epoch(
         sitting.net,
         optimiser,
@@ -259,23 +143,16 @@ def _epoch_steps(sitting: _Sitting) -> Iterator[Tensor]:
         plan=plan,
         order=sitting.order,
         first_step=sitting.progress.step,
-        learning_rate=lambda step: _learning_rate(sitting, step),
+        learning_rate=lambda step: _learning_rate(sitting, step, scores=scores),
         rng=sitting.parts.rng,
     )
 
 
-def _learning_rate(sitting: _Sitting, step: int) -> float:
-    stage = sitting.stage
-    steps = _steps(stage, sitting.fold)
-    return learning_rate(
-        stage.schedule,
-        sitting.progress.epoch * steps + step,
-        peak=stage.optimiser.lr,
-        steps=stage.epochs * steps,
-    )
+def _learning_rate(sitting: Sitting, step: int, *, scores: Sequence[float]) -> float:
+    return cycle_rate(sitting.stage, epoch=sitting.progress.epoch, step=step, steps=sitting.steps, scores=scores)
 
 
-def _look(sitting: _Sitting, pending: list[Tensor]) -> float:
+def _look(sitting: Sitting, pending: list[Tensor]) -> float:
     """Add the pending losses to the epoch's, and give the last; stops the run where one is not finite."""
     values = mean_loss(sitting.fabric, torch.stack(pending)).tolist()
     pending.clear()
@@ -284,51 +161,52 @@ def _look(sitting: _Sitting, pending: list[Tensor]) -> float:
     if not math.isfinite(sum(values)):
         check_loss(
             next(value for value in values if not math.isfinite(value)),
-            place=f"{sitting.fold.name}, stage {sitting.stage.name}, epoch {sitting.progress.epoch + 1}",
-            learning_rate=_learning_rate(sitting, sitting.progress.step),
+            place=f"{sitting.fold.name}, stage {sitting.cycle.name}, epoch {sitting.progress.epoch + 1}",
+            learning_rate=_learning_rate(sitting, sitting.progress.step, scores=sitting.scores),
             weights_finite=all(bool(torch.isfinite(each).all()) for each in sitting.parts.net.parameters()),
         )
     return float(values[-1])
 
 
-def _close_epoch(sitting: _Sitting, bar: TrainingBar) -> None:
+def _close_epoch(sitting: Sitting, bar: TrainingBar) -> None:
     """Score, log, move on to the next epoch, and save."""
     stage, progress = sitting.stage, sitting.progress
-    last_of_stage = progress.epoch + 1 == stage.epochs
     record: dict[str, Any] = {
-        "stage": stage.name,
+        "stage": sitting.cycle.name,
         "epoch": progress.epoch + 1,
         "total_epochs": len(progress.history) + 1,
-        "loss": progress.loss_sum / _steps(stage, sitting.fold),
+        "loss": progress.loss_sum / sitting.steps,
         "bce_only": set(stage.loss.weights) == {"bce"} and stage.loss.bce == 1 and stage.loss.has_salt == 0,
-        "learning_rate": _learning_rate(sitting, progress.step - 1),
+        "learning_rate": _learning_rate(sitting, progress.step - 1, scores=sitting.scores),
         "score": None,
         "predicted_empty": None,
     }
-    if last_of_stage or (progress.epoch + 1) % stage.score_every == 0:
-        record |= told_by_first(sitting.fabric, lambda: _score(sitting))
+    if progress.epoch + 1 == stage.epochs or (progress.epoch + 1) % stage.score_every == 0:
+        record |= told_by_first(sitting.fabric, lambda: _score(sitting, sitting.predictor, stage=stage))
     elapsed_s = progress.elapsed_s + time.monotonic() - sitting.began_s
     sitting.began_s = time.monotonic()
     record["elapsed_s"] = round(elapsed_s, 1)
+    over = is_over(stage, epochs=progress.epoch + 1, scores=[*sitting.scores, *scores_of([record])])
+    if over:
+        bar.shorten((stage.epochs - progress.epoch - 1) * sitting.steps)
     improved = record["score"] is not None and (progress.best_score is None or record["score"] > progress.best_score)
-    best = record["score"] if improved else progress.best_score
     sitting.progress = replace(
         progress,
-        stage=progress.stage + last_of_stage,
-        epoch=0 if last_of_stage else progress.epoch + 1,
+        cycle=progress.cycle + over,
+        epoch=0 if over else progress.epoch + 1,
         step=0,
         loss_sum=0.0,
         elapsed_s=elapsed_s,
-        best_score=best,
+        best_score=record["score"] if improved else progress.best_score,
         history=[*progress.history, record],
     )
     if sitting.fabric.is_global_zero:
         _write_epoch(sitting, record, improved=improved)
-    bar.epoch(_line(sitting, record))
-    _begin_next(sitting, last_of_stage=last_of_stage)
+    bar.epoch(epoch_line(sitting.fold.name, record))
+    _begin_next(sitting, cycle_over=over)
 
 
-def _stop_if_hopeless(sitting: _Sitting) -> None:
+def _stop_if_hopeless(sitting: Sitting) -> None:
     """Raise TrainingFailed where the epochs so far show that no success will come; also when a failed run goes on."""
     assert sitting.fold.held_out.masks is not None
     history = sitting.progress.history
@@ -339,68 +217,80 @@ def _stop_if_hopeless(sitting: _Sitting) -> None:
         )
 
 
-def _begin_next(sitting: _Sitting, *, last_of_stage: bool) -> None:
-    finished = sitting.progress.stage == len(sitting.recipe.stages)
-    if last_of_stage and not finished:
-        before = sitting.parts.optimiser.state_dict()["state"]
-        optimiser = build_optimiser(sitting.stage.optimiser, sitting.parts.net.parameters())
-        if sitting.stage.keep_state:
-            optimiser.load_state_dict({"state": before, "param_groups": optimiser.state_dict()["param_groups"]})
-        sitting.parts = replace(sitting.parts, optimiser=optimiser)
-    sitting.order = _new_order(sitting)
-    if last_of_stage or time.monotonic() - sitting.saved_s > _SAVE_EVERY_S:
-        _save(sitting)
+def _begin_next(sitting: Sitting, *, cycle_over: bool) -> None:
+    if cycle_over and not sitting.finished:
+        begin_cycle(sitting)
+    if not sitting.finished:
+        sitting.order = epoch_order(sitting.stage, len(sitting.fold.train), rng=sitting.parts.rng)
+    if cycle_over or save_due(sitting):
+        save_sitting(sitting)
 
 
-def _save_due(sitting: _Sitting) -> bool:
-    return time.monotonic() - sitting.saved_s > _SAVE_EVERY_S
-
-
-def _save(sitting: _Sitting) -> None:
-    sitting.saved_s = time.monotonic()
-    if not sitting.fabric.is_global_zero:
-        return
-    elapsed_s = sitting.progress.elapsed_s + time.monotonic() - sitting.began_s
-    save_checkpoint(
-        sitting.folder,
-        sitting.parts,
-        progress=replace(sitting.progress, elapsed_s=elapsed_s),
-        order=sitting.order,
-        identity=sitting.fold.identity,
-    )
-
-
-def _write_log(folder: Path, progress: Progress) -> None:
-    write_text(folder / LOG, "".join(json.dumps(record) + "\n" for record in progress.history))
-
-
-def _write_epoch(sitting: _Sitting, record: Mapping[str, Any], *, improved: bool) -> None:
-    _write_log(sitting.folder, sitting.progress)
-    facts = {"spec": asdict(sitting.fold.spec), "identity": sitting.fold.identity, "score": record["score"]}
-    weights = sitting.predictor.state_dict()
+def _write_epoch(sitting: Sitting, record: Record, *, improved: bool) -> None:
+    write_log(sitting.folder, sitting.progress.history)
+    facts, weights = sitting.facts | {"score": record["score"]}, sitting.predictor.state_dict()
     if improved:
         save_tensors(sitting.folder / WEIGHTS_BEST, weights, facts)
-    if sitting.progress.stage == len(sitting.recipe.stages):
+    if sitting.finished:
         save_tensors(sitting.folder / WEIGHTS_LAST, weights, facts)
+    if record["total_epochs"] in epochs_to_keep(sitting.recipe, sitting.progress):
+        keep_epoch(sitting.folder, record["total_epochs"], weights, facts)
     for track in sitting.trackers:
         track(record)
 
 
-def _score(sitting: _Sitting) -> dict[str, float]:
-    """Held-out score of the weights that would predict."""
+def _score(sitting: Sitting, net: nn.Module, *, stage: Stage) -> dict[str, float]:
+    """How weights do on the held-out tiles; the loss and the accuracy where the recipe's average is chosen by them."""
+    loss = stage.loss
+    options = {"hinge": loss.hinge, "whole_batch": loss.whole_batch, "gamma": loss.gamma}
+
+    def per_tile(logits: Tensor, truth: Tensor) -> Tensor:
+        return mixed_loss(logits, truth, weights=loss.weights, options=options)
+
     return score_held_out(
-        sitting.predictor,
+        net,
         sitting.fold.held_out,
         spec=sitting.fold.spec,
-        frame=stage_frame(sitting.recipe, sitting.stage),
+        frame=stage_frame(sitting.recipe, stage),
         batch=sitting.recipe.predict.batch,
         autocast=sitting.fabric.autocast,
+        loss=per_tile if sitting.recipe.average.method == "three_bests" else None,
     )
 
 
-def _line(sitting: _Sitting, record: Mapping[str, Any]) -> str:
-    score = "" if record["score"] is None else f"  score {record['score']:.4f}"
-    return (
-        f"{sitting.fold.name}  {record['stage']} {record['epoch']:>3}  loss {record['loss']:.4f}"
-        f"{score}  {record['elapsed_s'] / 60:.1f} min"
-    )
+def _leave_snapshots(sitting: Sitting) -> None:
+    """Write the snapshots of a finished fold, unless they are there."""
+    snapshots = planned_snapshots(sitting.recipe, sitting.progress)
+    if not snapshots:
+        return
+    if not (sitting.folder / SNAPSHOTS).exists():
+        net = copy.deepcopy(sitting.parts.net)
+        write_snapshots(
+            sitting.folder,
+            snapshots,
+            facts=sitting.facts,
+            finish=lambda weights: _finish_average(sitting, net, weights),
+        )
+    drop_epochs(sitting.folder, but=())
+
+
+def _finish_average(sitting: Sitting, net: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], float]:
+    """A mean of weights, with batch-norm statistics of its own where the recipe wants them; and its held-out score."""
+    net.load_state_dict(weights)
+    if sitting.recipe.average.norms == "estimate":
+        device = sitting.fabric.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), sitting.fabric.autocast():
+            # Dropout takes part; of its own seed, it drops the same whenever this is done.
+            torch.manual_seed(sitting.recipe.seed)
+            estimate_norms(net, _training_inputs(sitting))
+    return net.state_dict(), _score(sitting, net, stage=sitting.recipe.stages[-1])["score"]
+
+
+def _training_inputs(sitting: Sitting) -> Iterator[Tensor]:
+    """The training tiles as they are, in batches of much the same size: a lone tile has no variance."""
+    stage, tiles = sitting.recipe.stages[-1], sitting.fold.train
+    batches = -(-len(tiles) // batch_size(stage, len(tiles)))
+    for rows in torch.arange(len(tiles), device=tiles.images.device).tensor_split(batches):
+        images = tiles.images[rows].float() / 255
+        frame = stage_frame(sitting.recipe, stage)
+        yield net_input(images, tiles.depths_m[rows], spec=sitting.fold.spec, frame=frame)

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diapir.metrics import tile_scores
 from diapir.nets.framing import Frame, InputSpec
@@ -20,19 +20,27 @@ def score_held_out(
     frame: Frame,
     batch: int,
     autocast: Callable[[], AbstractContextManager[Any]],
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> dict[str, float]:
     """`score`: the mean at probability 0.5, plain view; `predicted_empty`: share of tiles without any salt pixel.
 
+    With `loss` also `held_out_loss`, its mean, and `accuracy`, the share of right pixels.
+
     Args:
         tiles: at least one, with masks.
+        loss: from logits and truth (n, h, w) to the loss of each tile (n,).
     """
     assert tiles.masks is not None
-    scores, empty = [], 0
+    found: dict[str, list[Tensor]] = {"score": [], "predicted_empty": [], "held_out_loss": [], "accuracy": []}
     batches = predict_probabilities(
         net, tiles, spec=spec, frame=frame, views=("plain",), batch=batch, autocast=autocast
     )
     for start, probability in zip(range(0, len(tiles), batch), batches, strict=True):
-        salt = probability > 0.5
-        scores.append(tile_scores(salt, tiles.masks[start : start + batch]))
-        empty += int((~salt.flatten(1).any(1)).sum())
-    return {"score": float(torch.cat(scores).double().mean()), "predicted_empty": empty / len(tiles)}
+        salt, truth = probability > 0.5, tiles.masks[start : start + batch]
+        found["score"].append(tile_scores(salt, truth))
+        found["predicted_empty"].append(~salt.flatten(1).any(1))
+        if loss is not None:
+            # The logit of a float32 probability; one that has been rounded to 0 or 1 counts as just inside.
+            found["held_out_loss"].append(loss(probability.logit(eps=1e-7), truth.float()))
+            found["accuracy"].append((salt == (truth != 0)).flatten(1).double().mean(1))
+    return {name: float(torch.cat(values).double().mean()) for name, values in found.items() if values}

@@ -1,0 +1,36 @@
+"""Tiles as tensors on a device, and how a net's input is scaled."""
+
+import numpy as np
+import torch
+
+from diapir.data.tiles import DataSet, TileSet
+from diapir.nets.framing import IMAGENET_GREY, InputSpec
+from diapir.nets.infer import TileTensors
+from diapir.recipe.tiles import Input
+
+
+def tile_tensors(tiles: TileSet, device: torch.device) -> TileTensors:
+    """A set of tiles on the device that works on them."""
+    return TileTensors(
+        images=torch.from_numpy(tiles.images).to(device),
+        masks=None if tiles.masks is None else torch.from_numpy(tiles.masks).to(device),
+        depths_m=torch.from_numpy(tiles.depths_m).to(device),
+    )
+
+
+def input_spec(section: Input, train: TileSet, data: DataSet) -> InputSpec:
+    """Scaling from the training tiles; the depth range from all the tiles, as the 28th place took it."""
+    depths = np.concatenate([data.labelled.depths_m, data.unlabelled.depths_m])
+    known = depths[~np.isnan(depths)]
+    mean, deviation = {
+        "unit": lambda: (0.0, 1.0),
+        "imagenet": lambda: IMAGENET_GREY,
+        "standard": lambda: (float(train.images.mean() / 255), max(float(train.images.std() / 255), 1e-3)),
+    }[section.scaling]()
+    return InputSpec(
+        channels=section.channels,
+        mean=mean,
+        deviation=deviation,
+        depth_low_m=float(known.min()) if len(known) else 0.0,
+        depth_high_m=float(known.max()) if len(known) else 1.0,
+    )
