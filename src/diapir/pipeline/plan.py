@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
-from diapir.recipe.steps import PredictStep, PseudoLabel, Step, Submit, Train, sources
+from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Step, Submit, Train, sources
 from diapir.recipe.whole import Recipe
 from diapir.runs import read_json, write_json
 
@@ -97,10 +97,18 @@ def _settings(recipe: Recipe, step: Step) -> dict[str, Any]:
             return trained_recipe(recipe, step.of).predict.model_dump(mode="json", exclude={"threshold"})
         case PseudoLabel():
             return step.model_dump(mode="json", exclude={"name", "of"})
+        case BlendStep() | PostProcessStep():
+            return step.model_dump(mode="json", exclude={"name", "of"})
         case Submit():
-            return {"threshold": recipe.predict.threshold}
+            return {"threshold": threshold_of(recipe, step)}
         case _:
             assert_never(step)
+
+
+def threshold_of(recipe: Recipe, step: Submit) -> float | Literal["tuned"]:
+    """Where a submit step cuts: post-processed predictions are masks already."""
+    edited = any(isinstance(each, PostProcessStep) and each.name == step.of for each in recipe.all_steps)
+    return 0.5 if edited else recipe.predict.threshold
 
 
 def trained_recipe(recipe: Recipe, name: str) -> Recipe:

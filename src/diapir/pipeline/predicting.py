@@ -1,6 +1,7 @@
 """The predict step: probabilities of a train step's models."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,13 @@ from diapir.train.snapshots import predicting_weights
 from diapir.train.tile_tensors import tile_tensors
 
 
-def predict(place: Workplace, step: Train, *, folder: Path, keep_folds: bool) -> dict[str, Any]:
+def predict(place: Workplace, step: Train, *, folder: Path, folds: Collection[int]) -> dict[str, Any]:
     """Probabilities of a train step's models, written to `folder`.
 
     Args:
-        keep_folds: also keep what each fold's model says of the unlabelled tiles, for leak-free pseudo-labels.
+        folds: whose own predictions of the unlabelled tiles are kept too, for leak-free pseudo-labels.
     """
-    rows, held_out = [], []
+    rows, held_out, start = [], [], time.monotonic()
     for fold in folds_of(place.recipe, step):
         own = held_out_rows(place, fold)
         batches = fold_batches(
@@ -43,8 +44,9 @@ def predict(place: Workplace, step: Train, *, folder: Path, keep_folds: bool) ->
         rows.append(own)
     write_array(folder / ROWS, np.concatenate(rows))
     write_array(folder / HELD_OUT, np.concatenate(held_out))
-    _predict_unlabelled(place, step, folder=folder, keep_folds=keep_folds)
-    return {"held_out": sum(map(len, rows)), "unlabelled": len(place.data.unlabelled)}
+    _predict_unlabelled(place, step, folder=folder, folds=folds)
+    seconds = round(time.monotonic() - start, 2)
+    return {"held_out": sum(map(len, rows)), "unlabelled": len(place.data.unlabelled), "seconds": seconds}
 
 
 def mean_batches(
@@ -94,10 +96,10 @@ def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -
         yield batch.cpu().numpy()
 
 
-def _predict_unlabelled(place: Workplace, step: Train, *, folder: Path, keep_folds: bool) -> None:
+def _predict_unlabelled(place: Workplace, step: Train, *, folder: Path, folds: Collection[int]) -> None:
     tiles = place.data.unlabelled
     names = [unlabelled_name(None)]
-    names += [unlabelled_name(fold) for fold in folds_of(place.recipe, step) if keep_folds and fold is not None]
+    names += [unlabelled_name(fold) for fold in folds_of(place.recipe, step) if fold in folds]
     with ExitStack() as files:
         arrays = [_new_array(files.enter_context(atomic_path(folder / name)), tiles.images.shape) for name in names]
         start = 0

@@ -16,18 +16,19 @@ from diapir.data.tiles import DataSet, TileSet
 from diapir.faults import InputError
 from diapir.nets.build import build_net
 from diapir.nets.weights import fetch_pretrained
-from diapir.pipeline.plan import RECORD, Planned, figures_of, mark_begun, mark_done, plan_steps, plan_text
+from diapir.pipeline.blending import blend, post_process
+from diapir.pipeline.plan import RECORD, Planned, figures_of, mark_begun, mark_done, plan_steps, plan_text, threshold_of
 from diapir.pipeline.predicting import mean_batches, predict
 from diapir.pipeline.predictions import read_predictions
 from diapir.pipeline.pseudo import pseudo_label
 from diapir.pipeline.submitting import PICTURE, SUBMISSION, interval_text, submit
 from diapir.pipeline.training import train
-from diapir.pipeline.workplace import Workplace, folds_of, step_named
+from diapir.pipeline.workplace import Workplace, folds_of, folds_to_keep, held_out_folds, step_named
 from diapir.predict.submission import write_submission
 from diapir.processor import is_first_process
 from diapir.recipe.files import read_recipe, write_recipe
 from diapir.recipe.nets import trained_encoder
-from diapir.recipe.steps import PredictStep, PseudoLabel, Submit, Train, sources
+from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Submit, Train, sources
 from diapir.recipe.whole import Recipe
 from diapir.runs import locked_folder, provenance, read_json, write_json, write_text
 from diapir.train.stop import stop_requests
@@ -116,7 +117,11 @@ def predict_with_run(run: Path, data_path: Path, *, skip_bad: bool = False) -> t
     fabric = make_fabric(recipe.precision, devices=1)
     last = recipe.all_steps[-1]
     source = step_named(recipe, sources(last)["of"][0])
-    assert isinstance(source, PredictStep)
+    if not isinstance(source, PredictStep):
+        raise InputError.of(
+            run,
+            f"its submission comes from a {source.do} step, and other tiles can be predicted by one model's folds alone",
+        )
     trained = step_named(recipe, source.of)
     assert isinstance(trained, Train)
     batches = mean_batches(recipe, trained, tiles, out=run, fabric=fabric)
@@ -234,24 +239,23 @@ def _do_step(place: Workplace, planned: Planned, *, stop_asked: Callable[[], int
         case PredictStep():
             trained = step_named(recipe, step.of)
             assert isinstance(trained, Train)
-            return predict(place, trained, folder=place.out / step.name, keep_folds=_needs_folds(recipe, step.name))
+            return predict(place, trained, folder=place.out / step.name, folds=folds_to_keep(recipe, step.name))
         case PseudoLabel():
             before = [
                 one for one in recipe.all_steps[: recipe.all_steps.index(step) + 1] if isinstance(one, PseudoLabel)
             ]
-            folds = recipe.folds.held_out or tuple(range(recipe.folds.count))
-            return pseudo_label(place, step, folds=folds, number=len(before))
+            return pseudo_label(place, step, folds=held_out_folds(recipe), number=len(before))
+        case BlendStep():
+            return blend(place, step, folds=folds_to_keep(recipe, step.name))
+        case PostProcessStep():
+            return post_process(place, step)
         case Submit():
-            figures = submit(place, read_predictions(place.out / step.of))
+            wanted = threshold_of(recipe, step)
+            figures = submit(place, read_predictions(place.out / step.of), wanted=wanted)
             write_json(place.out / RECORD, _record(place, figures, identity=planned.digest))
             return figures
         case _:
             assert_never(step)
-
-
-def _needs_folds(recipe: Recipe, name: str) -> bool:
-    """Whether a later step asks what each fold's model says by itself."""
-    return any(isinstance(step, PseudoLabel) and step.leak_free and step.of == name for step in recipe.all_steps)
 
 
 def _record(place: Workplace, figures: dict[str, Any], *, identity: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The submit step: threshold, score, picture and submission."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,10 +19,14 @@ SUBMISSION, PICTURE = "submission.csv", "tiles.png"
 _Number = NDArray[np.float64]
 
 
-def submit(place: Workplace, found: Predictions) -> dict[str, Any]:
-    """Write the submission and the picture; gives the figures of the record."""
+def submit(place: Workplace, found: Predictions, *, wanted: float | Literal["tuned"]) -> dict[str, Any]:
+    """Write the submission and the picture; gives the figures of the record.
+
+    Args:
+        wanted: the threshold, or `tuned` for the best on the held-out tiles.
+    """
     tiles = place.data.labelled.take(found.rows)
-    threshold, scores, figures = _choose_threshold(place, found.held_out, tiles)
+    threshold, scores, figures = _choose_threshold(found.held_out, tiles, wanted=wanted)
     assert tiles.masks is not None
     score = f"{figures['score']:.4f} {interval_text(figures['interval_95'])}"
     draw_predictions(
@@ -47,13 +51,12 @@ def interval_text(interval: Sequence[float]) -> str:
 
 
 def _choose_threshold(
-    place: Workplace, probability: NDArray[np.float16], tiles: TileSet
+    probability: NDArray[np.float16], tiles: TileSet, *, wanted: float | Literal["tuned"]
 ) -> tuple[float, _Number, dict[str, Any]]:
     """Threshold, score of each tile, and the figures of the record."""
     assert tiles.masks is not None
     scores = candidate_scores(probability, tiles.masks)
     at_half = scores[CANDIDATES.index(0.5)]
-    wanted = place.recipe.predict.threshold
     if wanted == "tuned":
         threshold, honest = best_threshold(scores), crossed_scores(scores)
         kind = "each tile at a threshold chosen on other tiles"

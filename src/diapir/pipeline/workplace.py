@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from diapir.data.tiles import DataSet
-from diapir.recipe.steps import Step, Train
+from diapir.recipe.steps import BlendStep, PseudoLabel, Step, Train
 from diapir.recipe.whole import Recipe
 from diapir.train.tracking import TrackerName
 
@@ -43,7 +43,22 @@ def folds_of(recipe: Recipe, step: Train) -> tuple[Fold, ...]:
     """The folds that a train step makes a model for."""
     if step.one_model:
         return (None,)
+    return held_out_folds(recipe)
+
+
+def held_out_folds(recipe: Recipe) -> tuple[int, ...]:
+    """The folds that are held out, each from a model of its own."""
     return recipe.folds.held_out or tuple(range(recipe.folds.count))
+
+
+def folds_to_keep(recipe: Recipe, name: str) -> tuple[int, ...]:
+    """Folds whose models' own predictions of unlabelled tiles a later step will ask for; none where nobody asks."""
+    for step in recipe.all_steps:
+        if isinstance(step, PseudoLabel) and step.leak_free and step.of == name:
+            return held_out_folds(recipe)
+        if isinstance(step, BlendStep) and name in step.of and folds_to_keep(recipe, step.name):
+            return held_out_folds(recipe)
+    return ()
 
 
 def fold_folder(out: Path, step: Train, fold: Fold) -> Path:

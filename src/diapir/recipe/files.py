@@ -20,7 +20,10 @@ from diapir.recipe.sections import Section
 from diapir.recipe.whole import Recipe
 
 _Path = tuple[int | str, ...]
-_TAGS = {"'kind'": "'timm', 'residual'", "'do'": "'train', 'predict', 'pseudo-label', 'submit'"}
+_TAGS = {
+    "'kind'": "'timm', 'residual'",
+    "'do'": "'train', 'predict', 'pseudo-label', 'blend', 'post-process', 'submit'",
+}
 # Aliases let a small file describe a huge value: it is shown in part, without being written out first.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring, _SHORT.maxother = 2, 3, 4, 60, 60

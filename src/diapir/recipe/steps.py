@@ -5,6 +5,7 @@ from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 
+from diapir.recipe.predicting import Ensemble, PostProcess
 from diapir.recipe.sections import Fraction, Section
 from diapir.recipe.training import Stage
 
@@ -71,6 +72,32 @@ class PseudoLabel(Section):
     drop_constant: bool = True
 
 
+class BlendStep(Section):
+    """Predictions of several steps made one.
+
+    Args:
+        of: predict or blend steps, the members in their order.
+        ensemble: how.
+    """
+
+    do: Literal["blend"]
+    name: Name
+    of: Annotated[tuple[Name, ...], Field(min_length=2)]
+    ensemble: Ensemble = Ensemble()
+
+
+class PostProcessStep(PostProcess):
+    """Masks of a predict or blend step, edited; nothing has a threshold after it.
+
+    Args:
+        of: a predict or blend step.
+    """
+
+    do: Literal["post-process"]
+    name: Name
+    of: Name
+
+
 class Submit(Section):
     """Threshold, score, picture, submission and record: what a run is made for, and its last step.
 
@@ -83,7 +110,7 @@ class Submit(Section):
     of: Name
 
 
-Step = Train | PredictStep | PseudoLabel | Submit
+Step = Train | PredictStep | PseudoLabel | BlendStep | PostProcessStep | Submit
 
 STRAIGHT: tuple[Step, ...] = (
     Train(do="train", name="train"),
@@ -104,6 +131,10 @@ def sources(step: Step) -> dict[str, tuple[str, set[str]]]:
         case PredictStep():
             return {"of": (step.of, {"train"})}
         case PseudoLabel():
+            return {"of": (step.of, {"predict", "blend"})}
+        case BlendStep():
+            return {f"of.{row}": (name, {"predict", "blend"}) for row, name in enumerate(step.of)}
+        case PostProcessStep():
             return {"of": (step.of, {"predict", "blend"})}
         case Submit():
             return {"of": (step.of, {"predict", "blend", "post-process"})}
@@ -127,6 +158,8 @@ def step_faults(steps: tuple[Step, ...], *, models: Mapping[str, object]) -> Ite
             yield f"{place}.model: '{step.model}' is none of models: {', '.join(models) or 'none'}"
         if isinstance(step, Train) and step.one_model and LABELLED in step.tiles:
             yield f"{place}.one_model: true, but with '{LABELLED}' among tiles no tile is left to score it on"
+        if isinstance(step, PostProcessStep) and any(edit.name == "has_salt_gate" for edit in step.edits):
+            yield f"{place}.edits: 'has_salt_gate' asks for probabilities that predict steps do not keep"
         earlier[step.name] = step.do
     if not steps or steps[-1].do != "submit" or [step.do for step in steps].count("submit") > 1:
         yield "steps: the last one, and no other, must be a submit step"
