@@ -111,7 +111,8 @@ def main() -> None:
         rows.append([name, *columns, spread(ratios).text(1)])
     means = ", ".join(f"{mean:.3f}" for mean in scores.double().mean(1))
     print(heading("scipy", threads=torch.get_num_threads()))
-    print(f"tiles      {NUM_TILES} at {len(THRESHOLDS)} thresholds, {'real' if arguments.data else 'made by code'}; equal scores")
+    kind = "real" if arguments.data else "made by code"
+    print(f"tiles      {NUM_TILES} at {len(THRESHOLDS)} thresholds, {kind}; equal scores")
     print(f"scores     {means}\n")
     print(table(rows))
 
