@@ -120,7 +120,7 @@ def predict_with_run(run: Path, data_path: Path, *, skip_bad: bool = False) -> t
     if not isinstance(source, PredictStep):
         raise InputError.of(
             run,
-            f"its submission comes from a {source.do} step, and other tiles can be predicted by one model's folds alone",
+            f"its submission comes from a {source.do} step; only those of a predict step can be made for other tiles",
         )
     trained = step_named(recipe, source.of)
     assert isinstance(trained, Train)
