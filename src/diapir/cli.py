@@ -150,6 +150,9 @@ def run(
         bool, typer.Option("--update", help="Keep the steps that a changed recipe or data set leaves as they are.")
     ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show the steps and what is to do, and leave.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Only see that every step runs, on a few tiles, in a minute or two.")
+    ] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave faulty tiles out; the record names them.")
     ] = False,
@@ -175,7 +178,8 @@ def run(
         return
     try:
         record = run_recipe(
-            settings, out, data_path=data, resume=resume, update=update, skip_bad=skip_bad, devices=devices,
+            settings, out, data_path=data, resume=resume, update=update, smoke=smoke, skip_bad=skip_bad,
+            devices=devices,
             tracker_names=[tracker.value for tracker in dict.fromkeys(track or ())],
         )  # fmt: skip
     except Stopped as stop:

@@ -27,11 +27,13 @@ class Frame:
 
     Args:
         method: `native`, `pad` to `size`, or `resize` to `size`; `size` is None for native.
+        inner: size that a tile is brought to before it is padded; None for its own.
     """
 
     method: Literal["native", "pad", "resize"]
     size: int | None = None
     border: Border = "reflect"
+    inner: int | None = None
 
     def enclose(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, c, size, size) by this frame; float in, float out.
@@ -44,14 +46,12 @@ class Frame:
                 return images
             case "pad":
                 assert self.size is not None
+                if self.inner is not None:
+                    images = _resized(images, height=self.inner, width=self.inner)
                 return _pad(images, _margins(images.shape[-2:], self.size), self.border)
             case "resize":
                 assert self.size is not None
-                # Antialiasing matters only when shrinking, and then it does: plain bilinear would drop thin layers.
-                shrinks = self.size < max(images.shape[-2:])
-                return F.interpolate(
-                    images, size=(self.size, self.size), mode="bilinear", align_corners=False, antialias=shrinks
-                )
+                return _resized(images, height=self.size, width=self.size)
             case _:
                 assert_never(self.method)
 
@@ -65,13 +65,12 @@ class Frame:
                 return maps
             case "pad":
                 assert self.size is not None
-                top, _, left, _ = _margins((height, width), self.size)
-                return maps[..., top : top + height, left : left + width]
+                inner = (height, width) if self.inner is None else (self.inner, self.inner)
+                top, _, left, _ = _margins(inner, self.size)
+                maps = maps[..., top : top + inner[0], left : left + inner[1]]
+                return maps if self.inner is None else _resized(maps, height=height, width=width)
             case "resize":
-                shrinks = maps.shape[-2] > height or maps.shape[-1] > width
-                return F.interpolate(
-                    maps, size=(height, width), mode="bilinear", align_corners=False, antialias=shrinks
-                )
+                return _resized(maps, height=height, width=width)
             case _:
                 assert_never(self.method)
 
@@ -83,6 +82,7 @@ class InputSpec:
     Args:
         mean, deviation: taken out of grey values in 0..1.
         depth_low_m, depth_high_m: depths that become 0 and 1 in the depth channel.
+        ramps: whether ramps run over the `tile`, and are framed with it, or over the whole `frame`.
     """
 
     channels: tuple[Channel, ...]
@@ -90,6 +90,7 @@ class InputSpec:
     deviation: float
     depth_low_m: float
     depth_high_m: float
+    ramps: Literal["tile", "frame"] = "tile"
 
 
 def net_input(images: Tensor, depths_m: Tensor, *, spec: InputSpec, frame: Frame) -> Tensor:
@@ -100,11 +101,20 @@ def net_input(images: Tensor, depths_m: Tensor, *, spec: InputSpec, frame: Frame
         depths_m: (n,); where unknown (NaN) the middle of the range stands in.
 
     Returns:
-        (n, channels, size, size), channels last in memory. Ramps run from 0 to 1 over the tile, before it is framed.
+        (n, channels, size, size), channels last in memory. Ramps run from 0 to 1.
     """
-    count, height, width = images.shape
     scaled = (images - spec.mean) / spec.deviation
-    rows = torch.linspace(0, 1, height, device=images.device)[:, None].expand(count, height, width)
+    if spec.ramps == "frame":
+        planes = _planes(frame.enclose(scaled[:, None])[:, 0], depths_m, spec=spec)
+        return planes.contiguous(memory_format=torch.channels_last)
+    framed = frame.enclose(_planes(scaled, depths_m, spec=spec))
+    return framed.contiguous(memory_format=torch.channels_last)
+
+
+def _planes(scaled: Tensor, depths_m: Tensor, *, spec: InputSpec) -> Tensor:
+    """The channels of scaled images (n, h, w): (n, channels, h, w), float32."""
+    count, height, width = scaled.shape
+    rows = torch.linspace(0, 1, height, device=scaled.device)[:, None].expand(count, height, width)
     planes = []
     for channel in spec.channels:
         match channel:
@@ -113,7 +123,7 @@ def net_input(images: Tensor, depths_m: Tensor, *, spec: InputSpec, frame: Frame
             case "row_ramp":
                 planes.append(rows)
             case "column_ramp":
-                planes.append(torch.linspace(0, 1, width, device=images.device).expand(count, height, width))
+                planes.append(torch.linspace(0, 1, width, device=scaled.device).expand(count, height, width))
             case "image_times_ramp":
                 planes.append(scaled * rows)
             case "depth":
@@ -121,8 +131,13 @@ def net_input(images: Tensor, depths_m: Tensor, *, spec: InputSpec, frame: Frame
                 planes.append(relative.nan_to_num(0.5)[:, None, None].expand(count, height, width))
             case _:
                 assert_never(channel)
-    framed = frame.enclose(torch.stack(planes, dim=1).float())
-    return framed.contiguous(memory_format=torch.channels_last)
+    return torch.stack(planes, dim=1).float()
+
+
+def _resized(maps: Tensor, *, height: int, width: int) -> Tensor:
+    # Antialiasing matters only when shrinking, and then it does: plain bilinear would drop thin layers.
+    shrinks = maps.shape[-2] > height or maps.shape[-1] > width
+    return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def _margins(shape: Sequence[int], size: int) -> tuple[int, int, int, int]:

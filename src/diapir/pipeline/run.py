@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -28,6 +29,7 @@ from diapir.predict.submission import write_submission
 from diapir.processor import is_first_process
 from diapir.recipe.files import read_recipe, write_recipe
 from diapir.recipe.nets import trained_encoder
+from diapir.recipe.smoke import LABELLED, UNLABELLED, smoke_recipe
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Submit, Train, sources
 from diapir.recipe.whole import Recipe
 from diapir.runs import locked_folder, provenance, read_json, write_json, write_text
@@ -45,6 +47,7 @@ def run_recipe(
     data_path: Path | None,
     resume: bool = False,
     update: bool = False,
+    smoke: bool = False,
     skip_bad: bool = False,
     devices: int = 1,
     tracker_names: Sequence[TrackerName] = (),
@@ -57,6 +60,7 @@ def run_recipe(
     Args:
         update: where the folder holds a run of another recipe or other data, keep the steps that are the same, and do
             the others again in place of the old ones.
+        smoke: see in a minute or two that every step runs, on a few tiles and for single epochs.
 
     Raises:
         InputError: the folder holds another run and `update` is not set, or an unfinished one and `resume` is not set;
@@ -65,12 +69,14 @@ def run_recipe(
         TrainingFailed: as `fit_fold`.
     """
     first = is_first_process()
+    recipe = smoke_recipe(recipe) if smoke else recipe
     with locked_folder(out) if first else nullcontext():
         if first:
             _require_same_run(recipe, out, resume=resume, update=update)
             _require_nets(recipe)
             require_trackers(tracker_names)
         data, truth = _open_data(recipe, data_path, skip_bad=skip_bad)
+        data = _few_tiles(data) if smoke else data
         plan = plan_steps(recipe, out, data_digest=data.digest)
         if first and not update and any(one.state == "changed" for one in plan):
             raise InputError.of(out, "it holds a run of other data; name another folder, or add --update to replace it")
@@ -204,6 +210,17 @@ def _open_data(recipe: Recipe, data_path: Path | None, *, skip_bad: bool) -> tup
     if not len(data.labelled):
         raise InputError.of(str(data_path), "it has no labelled tiles to train on")
     return data, truth
+
+
+def _few_tiles(data: DataSet) -> DataSet:
+    """Some tiles with salt and some of the others, enough for a look at whether everything runs."""
+    masks = data.labelled.masks
+    assert masks is not None
+    has_salt = masks.any((1, 2))
+    salted, others = np.flatnonzero(has_salt)[: LABELLED // 2 + 2], np.flatnonzero(~has_salt)
+    rows = np.sort(np.concatenate([salted, others[: LABELLED - len(salted)]]))
+    unlabelled = data.unlabelled.take(np.arange(min(UNLABELLED, len(data.unlabelled))))
+    return replace(data, labelled=data.labelled.take(rows), unlabelled=unlabelled)
 
 
 def _do_steps(place: Workplace, plan: Sequence[Planned]) -> None:

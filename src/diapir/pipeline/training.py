@@ -19,6 +19,7 @@ from diapir.pipeline.workplace import Workplace, fold_folder, folds_of, held_out
 from diapir.recipe.steps import LABELLED, Train
 from diapir.train.epoch_log import read_log
 from diapir.train.fit import fit_fold
+from diapir.train.offline import fourfold
 from diapir.train.sitting import Fold
 from diapir.train.snapshots import WEIGHTS_BEST, WEIGHTS_LAST
 from diapir.train.stop import Stopped
@@ -89,6 +90,9 @@ def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: st
     # Beside the set, whose masks are of 0 and 1 alone: soft labels are probabilities.
     masks = torch.from_numpy(np.concatenate([masks for _, masks in parts])).to(place.fabric.device)
     training = replace(tile_tensors(together, place.fabric.device), masks=masks)
+    if recipe.data.fourfold_shift:
+        drawn = torch.Generator().manual_seed(recipe.seed)
+        training = fourfold(training, shift=recipe.data.fourfold_shift, rng=drawn)
     return training, input_spec(recipe.of_step(step).input, together, data)
 
 

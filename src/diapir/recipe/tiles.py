@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from diapir.recipe.sections import Count, Section, Whole
+from diapir.recipe.sections import Count, Real, Section, Whole
 
 _TILE = 101  # pixels of a side; a mirror reaches one pixel less than that beyond each border
 
@@ -24,10 +24,13 @@ class Data(Section):
     Args:
         synthetic: made on the fly when no `--data` is given.
         drop_constant: leave tiles of one grey value out of training (they stay in every score).
+        fourfold_shift: train on each tile four times: as it is, flipped, shifted by up to this share of its side, drawn
+            once for the whole run, and flipped and shifted; 0 for once alone.
     """
 
     synthetic: Synthetic | None = None
     drop_constant: bool = False
+    fourfold_shift: Annotated[Real, Field(ge=0, lt=1)] = 0.0
 
 
 class Folds(Section):
@@ -63,11 +66,13 @@ class Framing(Section):
     Args:
         method: `native` changes nothing; `pad` adds a border up to `size`; `resize` interpolates to `size`.
         border: what `pad` fills in.
+        resize: size that a tile is brought to before `pad`; null for its own.
     """
 
     method: Literal["native", "pad", "resize"] = "pad"
     size: Annotated[Whole, Field(ge=16, le=1024)] | None = 128
     border: Literal["reflect", "edge", "zero"] = "reflect"
+    resize: Annotated[Whole, Field(ge=16, le=1024)] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "Framing":
@@ -75,9 +80,12 @@ class Framing(Section):
             raise ValueError("method 'native' takes no size")
         if self.method != "native" and self.size is None:
             raise ValueError(f"method '{self.method}' needs a size")
-        largest = 3 * _TILE - 2 if self.border == "reflect" else 1024
-        if self.method == "pad" and not _TILE <= (self.size or 0) <= largest:
-            raise ValueError(f"size {self.size}: padding with border '{self.border}' needs {_TILE} to {largest}")
+        if self.method != "pad" and self.resize is not None:
+            raise ValueError(f"resize {self.resize} goes with method 'pad' alone, found '{self.method}'")
+        inner = self.resize or _TILE
+        largest = 3 * inner - 2 if self.border == "reflect" else 1024
+        if self.method == "pad" and not inner <= (self.size or 0) <= largest:
+            raise ValueError(f"size {self.size}: padding with border '{self.border}' needs {inner} to {largest}")
         return self
 
 
@@ -92,7 +100,9 @@ class Input(Section):
             depth relative to the data set's range as a constant plane.
         scaling: of the grey image: `unit` divides by 255; `standard` also takes the training tiles' mean and standard
             deviation out; `imagenet` takes the mean and deviation of ImageNet's grey out.
+        ramps: whether they run over the `tile`, and are framed with it, or over the whole `frame`.
     """
 
     channels: Annotated[tuple[Channel, ...], Field(min_length=1)] = ("image",)
     scaling: Literal["unit", "standard", "imagenet"] = "standard"
+    ramps: Literal["tile", "frame"] = "tile"

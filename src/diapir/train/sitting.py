@@ -117,7 +117,8 @@ class Sitting:
 
 def build_frame(section: Framing) -> Frame:
     """Recipe section -> frame."""
-    return Frame(section.method, None if section.method == "native" else section.size, section.border)
+    size = None if section.method == "native" else section.size
+    return Frame(section.method, size, section.border, inner=section.resize)
 
 
 def stage_frame(recipe: Recipe, stage: Stage) -> Frame:

@@ -33,4 +33,5 @@ def input_spec(section: Input, train: TileSet, data: DataSet) -> InputSpec:
         deviation=deviation,
         depth_low_m=float(known.min()) if len(known) else 0.0,
         depth_high_m=float(known.max()) if len(known) else 1.0,
+        ramps=section.ramps,
     )
