@@ -9,7 +9,7 @@ LABELLED, UNLABELLED = 12, 4
 
 
 def smoke_recipe(recipe: Recipe) -> Recipe:
-    """The same steps, nets, losses and framings; two folds, single epochs, small batches, random weights, every label."""
+    """The same steps, nets, losses and framings; two folds, single epochs, small batches, random weights."""
     raw = recipe.model_dump(mode="json")
     raw["data"]["synthetic"] = {"labelled": LABELLED, "unlabelled": UNLABELLED, "seed": 0}
     raw["folds"] |= {"count": 2, "held_out": []}
