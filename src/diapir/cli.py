@@ -204,6 +204,21 @@ def predict(
     print(f"{out}: {len(tiles)} tiles, {masks.any((1, 2)).mean():.1%} with salt")
 
 
+@app.command("compare")
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Finished runs, two or more; the first is the measure.")],
+) -> None:
+    """Hold runs against the first: score by depth, coverage and boundary, and how they were made differently."""
+    from rich.console import Console
+
+    from diapir.predict.comparing import print_comparison
+
+    if len(runs) < 2:
+        raise InputError.of("compare", f"expected two runs or more, found {len(runs)}")
+    for other in runs[1:]:
+        print_comparison(runs[0], other, Console())
+
+
 @app.command("find-lr")
 def find_lr(
     recipe: Annotated[Path, typer.Argument(help="A recipe file; its first stage is tried.")],

@@ -11,6 +11,7 @@ from diapir.data.tiles import TileSet
 from diapir.metrics import bootstrap_interval, tile_scores
 from diapir.pipeline.predictions import Predictions
 from diapir.pipeline.workplace import Workplace
+from diapir.predict.comparing import HELD_OUT, write_held_out
 from diapir.predict.pictures import draw_predictions
 from diapir.predict.submission import write_submission
 from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_scores
@@ -39,6 +40,7 @@ def submit(place: Workplace, found: Predictions, *, wanted: float | Literal["tun
         scores=scores,
         title=f"{place.recipe.name}: score {score} on held-out tiles",
     )
+    write_held_out(place.out / HELD_OUT, tiles, scores)
     if len(place.data.unlabelled):
         masks = (found.unlabelled > threshold).astype(np.uint8)
         write_submission(place.out / SUBMISSION, place.data.unlabelled.ids, masks)

@@ -207,6 +207,12 @@ class Loss(Mix):
     side_mean: Literal["salt", "all"] = "salt"
     empty: Mix | None = None
 
+    @property
+    def is_plain_bce(self) -> bool:
+        """Whether it is the binary cross-entropy of the mask and nothing else, whose values mean something."""
+        others = self.has_salt or self.side or self.empty is not None
+        return set(self.weights) == {"bce"} and self.bce == 1 and not others
+
     @model_validator(mode="after")
     def _fits(self) -> "Loss":
         if not self.weights:

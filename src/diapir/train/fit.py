@@ -176,7 +176,7 @@ def _close_epoch(sitting: Sitting, bar: TrainingBar) -> None:
         "epoch": progress.epoch + 1,
         "total_epochs": len(progress.history) + 1,
         "loss": progress.loss_sum / sitting.steps,
-        "bce_only": set(stage.loss.weights) == {"bce"} and stage.loss.bce == 1 and stage.loss.has_salt == 0,
+        "bce_only": stage.loss.is_plain_bce,
         "learning_rate": _learning_rate(sitting, progress.step - 1, scores=sitting.scores),
         "score": None,
         "predicted_empty": None,

@@ -138,7 +138,8 @@ def _compared(logits: Tensor, masks: Tensor, *, plan: Plan) -> tuple[Tensor, Ten
         return logits, truth[:, 0]
     truth = F.interpolate(truth, size=logits.shape[-2:], mode="nearest")
     if plan.loss.on_tile and frame.method == "pad":
-        rows, columns = (_cells_on_tile(*sizes) for sizes in zip(logits.shape[-2:], framed, own, strict=True))
+        inner = own if frame.inner is None else (frame.inner, frame.inner)
+        rows, columns = (_cells_on_tile(*sizes) for sizes in zip(logits.shape[-2:], framed, inner, strict=True))
         logits, truth = logits[..., rows, columns], truth[..., rows, columns]
     return logits, truth[:, 0]
 
