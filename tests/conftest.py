@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from diapir.data.mosaic import Mosaics, find_mosaics
 from diapir.data.tgs import read_tgs
@@ -16,6 +15,8 @@ from diapir.data.tiles import DataSet
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Torch on one thread: tiny nets are slower on several, which other test processes may want as well."""
+    import torch  # here, for tests of data are quicker without it
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
