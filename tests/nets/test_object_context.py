@@ -40,13 +40,14 @@ def test_attention_agrees_with_the_slow_obvious_version(keys: int, values: int) 
 
 
 def test_attention_at_a_scale_sees_the_largest_of_each_square_and_keeps_the_corners() -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(8)
     whole, half = ContextAttention(4, keys=2, values=4).eval(), ContextAttention(4, keys=2, values=4, scale=2).eval()
     open_up(whole)
     half.load_state_dict(whole.state_dict())
     maps = torch.randn(1, 4, 6, 8)
     largest = torch.stack([maps[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]).amax(0)
     coarse, fine = whole(largest), half(maps)
+    assert (coarse[..., 0, 0] - coarse[..., 0, 1]).abs().min() > 0.01  # or the way from one to the other would not show
     assert fine.shape == maps.shape
     torch.testing.assert_close(fine[..., [0, 0, -1, -1], [0, -1, 0, -1]], coarse[..., [0, 0, -1, -1], [0, -1, 0, -1]])
     # Between two places of a row, the way along the row with corners aligned: 7 steps over 3.
