@@ -1,17 +1,25 @@
 """The blend and post-process steps: predictions of several steps made one, and masks edited."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from diapir.data.mosaic import NONE, find_mosaics
+from diapir.metrics import tile_scores
 from diapir.pipeline.plan import figures_of
 from diapir.pipeline.predictions import Predictions, read_predictions, unlabelled_name, write_array, write_predictions
 from diapir.pipeline.workplace import Workplace
 from diapir.predict.build import OutOfFold, build_blend, build_edits
+from diapir.predict.gain import paired_gain
+from diapir.predict.mosaic_edits import apply_mosaic_rules
+from diapir.predict.mosaic_rules import labelled_survey
 from diapir.predict.postprocess import Masks, Prediction, apply_edits
 from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores
+from diapir.recipe.mosaics import MosaicRule
 from diapir.recipe.steps import BlendStep, PostProcessStep
 
 
@@ -59,13 +67,38 @@ def post_process(place: Workplace, step: PostProcessStep) -> dict[str, Any]:
     before = _score_before(scores)
     unlabelled = Prediction(place.data.unlabelled.images, source.unlabelled)
     others, on_unlabelled = apply_edits(edits, unlabelled, score=before, without=step.off)
+    by_mosaics: dict[str, Any] = {}
+    if step.mosaic_rules:
+        masks, others, by_mosaics = _by_mosaics(place, source.rows, masks, others, rules=step.mosaic_rules)
     found = Predictions(rows=source.rows, held_out=masks.astype(np.float16), unlabelled=others.astype(np.float16))
     write_predictions(place.out / step.name, found)
-    return {
+    return by_mosaics | {
         "held_out": [asdict(each) for each in on_labelled],
         "unlabelled": [asdict(each) for each in on_unlabelled],
         "seconds": _seconds(place, step.of),
     }
+
+
+def _by_mosaics(
+    place: Workplace, rows: NDArray[np.int64], held_out: Masks, unlabelled: Masks, *, rules: Sequence[MosaicRule]
+) -> tuple[Masks, Masks, dict[str, Any]]:
+    """Masks after the rules of mosaics, and what these did: to held-out tiles as if their fold's masks were unknown."""
+    data, count = place.data, len(place.data.labelled)
+    survey = labelled_survey(data, find_mosaics(np.concatenate([data.labelled.images, data.unlabelled.images])))
+    predicted = np.concatenate([np.zeros_like(data.labelled.images), unlabelled])
+    predicted[rows] = held_out
+    edited, records = apply_mosaic_rules(predicted, survey, rules=rules)
+    after = held_out.copy()
+    for fold in np.unique(place.numbers[rows]):
+        truth_row = survey.truth_row.copy()
+        truth_row[:count][place.numbers == fold] = NONE
+        by_others, _ = apply_mosaic_rules(predicted, replace(survey, truth_row=truth_row), rules=rules)
+        own = place.numbers[rows] == fold
+        after[own] = by_others[rows[own]]
+    truth = torch.from_numpy(_truth(place, rows))
+    scores = [tile_scores(torch.from_numpy(masks), truth).double().numpy() for masks in (held_out, after)]
+    done = [{"rule": each.rule, "reached": each.num_reached, "changed": len(each.changed)} for each in records]
+    return after, edited[count:], {"mosaic_rules": done, "mosaic_gain": asdict(paired_gain(*scores))}
 
 
 def _truth(place: Workplace, rows: NDArray[np.int64]) -> Masks:

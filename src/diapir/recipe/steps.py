@@ -5,6 +5,7 @@ from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 
+from diapir.recipe.mosaics import MosaicRule
 from diapir.recipe.predicting import Ensemble, PostProcess
 from diapir.recipe.sections import Fraction, Section
 from diapir.recipe.training import Stage
@@ -91,11 +92,14 @@ class PostProcessStep(PostProcess):
 
     Args:
         of: a predict or blend step.
+        mosaic_rules: what neighbours in the survey say, after the other edits; tiles are found to be neighbours by
+            their borders. A held-out tile is judged as an unlabelled one: by masks of other folds alone.
     """
 
     do: Literal["post-process"]
     name: Name
     of: Name
+    mosaic_rules: tuple[MosaicRule, ...] = ()
 
 
 class Submit(Section):
