@@ -223,6 +223,31 @@ def compare(
         print_comparison(runs[0], other, Console())
 
 
+@app.command("replay")
+def replay(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="Where to do it again: a new folder.")],
+    data: Annotated[Path | None, typer.Option(help="The data set that the run had, if any.")] = None,
+) -> None:
+    """Do a run again, and say which files came out the same to the byte, or what went in that was not the same."""
+    from diapir.pipeline.replay import replay_run, replay_text
+
+    print(replay_text(replay_run(run, out, data_path=data)))
+
+
+@app.command("results")
+def results(
+    folder: Annotated[Path, typer.Argument(help="Such as results/tgs: a folder a recipe, record.json in each.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/results.md"),
+) -> None:
+    """Write the table of results from their records: published figures, ours, and the gap."""
+    from diapir.predict.results import results_page
+    from diapir.runs import write_text
+
+    write_text(out, results_page(folder))
+    print(out)
+
+
 @app.command("find-lr")
 def find_lr(
     recipe: Annotated[Path, typer.Argument(help="A recipe file; its first stage is tried.")],

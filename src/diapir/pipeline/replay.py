@@ -1,0 +1,58 @@
+"""A run done once more: which bytes came out the same, or what went in that was not."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diapir.faults import InputError
+from diapir.pipeline.plan import RECORD
+from diapir.pipeline.run import RECIPE, run_recipe
+from diapir.recipe.files import read_recipe
+from diapir.runs import provenance, read_json, sha256_of_file
+
+_COMPARED = ("*.safetensors", "*.npy", "*.csv", "tiles.png")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How a second run compares with the first.
+
+    Args:
+        same, different: files by their names below the run's folder.
+        changed: what went into the second run that was another: data, commit, libraries, hardware.
+    """
+
+    same: tuple[str, ...]
+    different: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def replay_run(run: Path, out: Path, *, data_path: Path | None) -> Replay:
+    """Do a finished run again in `out`, and hold its files against the first ones'.
+
+    Raises:
+        InputError: the run is not finished; and as `run_recipe`.
+    """
+    if not (run / RECORD).exists():
+        raise InputError.of(run, f"expected the folder of a finished run, found no {RECORD} in it")
+    before = read_json(run / RECORD)
+    after = run_recipe(read_recipe(run / RECIPE), out, data_path=data_path, resume=True)
+    names = sorted({str(path.relative_to(run)) for pattern in _COMPARED for path in run.rglob(pattern)})
+    # A checkpoint holds how long it took.
+    names = [name for name in names if not Path(name).name.startswith("checkpoint")]
+    same = [
+        name for name in names if (out / name).exists() and sha256_of_file(out / name) == sha256_of_file(run / name)
+    ]
+    changed = []
+    if before["data"]["digest"] != after["data"]["digest"]:
+        changed.append(f"data: {before['data']['digest'][:12]} -> {after['data']['digest'][:12]}")
+    now = provenance()
+    changed += [f"{key}: {old} -> {now.get(key)}" for key, old in before["provenance"].items() if now.get(key) != old]
+    return Replay(tuple(same), tuple(name for name in names if name not in same), tuple(changed))
+
+
+def replay_text(replay: Replay) -> str:
+    """The outcome for a person."""
+    lines = [f"{len(replay.same)} of {len(replay.same) + len(replay.different)} files are the same, byte for byte"]
+    lines += [f"different: {name}" for name in replay.different]
+    lines += [f"changed since: {what}" for what in replay.changed] or ["what went in is the same"]
+    return "\n".join(lines)

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+
+from diapir.faults import InputError
+from diapir.pipeline.replay import replay_run, replay_text
+from diapir.pipeline.run import run_recipe
+from diapir.runs import read_json, write_json
+from fake_training import tiny_run_recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_a_run_comes_out_the_same_and_what_does_not_is_named(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_recipe(tiny_run_recipe(), run, data_path=None)
+    again = replay_run(run, tmp_path / "again", data_path=None)
+    assert again.different == again.changed == ()
+    assert {"submission.csv", "tiles.png", "train/fold-0/weights-last.safetensors", "predict/unlabelled.npy"} <= {
+        *again.same
+    }
+    assert replay_text(again).endswith("what went in is the same")
+    (run / "submission.csv").write_text("id,rle_mask\n")
+    record = read_json(run / "record.json")
+    write_json(run / "record.json", record | {"provenance": record["provenance"] | {"cores": 99}})
+    third = replay_run(run, tmp_path / "again", data_path=None)
+    assert third.different == ("submission.csv",)
+    assert [each.partition(":")[0] for each in third.changed] == ["cores"]
+
+
+def test_an_unfinished_run_is_not_replayed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected the folder of a finished run"):
+        replay_run(tmp_path, tmp_path / "again", data_path=None)

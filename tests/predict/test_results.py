@@ -1,0 +1,47 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diapir.faults import InputError
+from diapir.predict.results import results_page
+from diapir.runs import write_json, write_text
+
+RECORD: dict[str, Any] = {
+    "recipe": "one", "score": 0.8284, "interval_95": [0.8021, 0.854], "score_kind": "mean over 9 tiles",
+    "train_minutes": 59.04, "folds_held_out": [0], "device": "cpu",
+    "provenance": {"cores": 2, "processor": "a processor"},
+}  # fmt: skip
+
+
+def results(tmp_path: Path, record: dict[str, Any], *, published: str = "") -> Path:
+    write_json(tmp_path / "tgs" / "one" / "record.json", record)
+    if published:
+        write_text(tmp_path / "published.yaml", published)
+    return tmp_path / "tgs"
+
+
+def test_figures_come_from_records_and_the_gap_is_theirs(tmp_path: Path) -> None:
+    published = "one: {local: 0.85, public: null, private: 0.9, of: a blend}\n"
+    published += "other: {local: null, public: 1, private: 1, of: x}\n"
+    page = results_page(results(tmp_path, RECORD, published=published))
+    assert "| one | 0.85 / - / 0.9 | 0.828 (0.802 to 0.854) | -0.022 | 0 | 59 | 2 cores, a processor |" in page
+    assert "| other | - / 1 / 1 | not run at full scale | | | | |" in page
+    assert "- one: published figures are of a blend." in page
+
+
+def test_a_recipe_that_nobody_published_stands_there_too(tmp_path: Path) -> None:
+    assert "| one | not published | 0.828" in results_page(results(tmp_path, RECORD))
+
+
+def test_every_gap_of_a_record_is_told(tmp_path: Path) -> None:
+    record = {key: value for key, value in RECORD.items() if key not in ("score", "device")}
+    with pytest.raises(InputError) as error:
+        results_page(results(tmp_path, record))
+    assert ["'score'" in str(each) or "'device'" in str(each) for each in error.value.faults] == [True, True]
+
+
+@pytest.mark.parametrize("published", ["one: [", "one: {local: 1}", "- 3"])
+def test_published_figures_that_cannot_be_read_are_told(tmp_path: Path, published: str) -> None:
+    with pytest.raises(InputError, match="published"):
+        results_page(results(tmp_path, RECORD, published=published))
