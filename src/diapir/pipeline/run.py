@@ -79,7 +79,11 @@ def run_recipe(
         data = _few_tiles(data) if smoke else data
         plan = plan_steps(recipe, out, data_digest=data.digest)
         if first and not update and any(one.state == "changed" for one in plan):
-            raise InputError.of(out, "it holds a run of other data; name another folder, or add --update to replace it")
+            raise InputError.of(
+                out,
+                "it holds a run of other data, or of this recipe before it was changed; name another folder, or add "
+                "--update to replace what is not the same",
+            )
         if first and (out / RECORD).exists() and all(one.state == "done" for one in plan):
             return _finished_record(out)
         numbers = make_folds(data.labelled, recipe.folds, unlabelled=data.unlabelled.images)
@@ -231,12 +235,13 @@ def _do_steps(place: Workplace, plan: Sequence[Planned]) -> None:
             continue
         trains = isinstance(planned.step, Train)
         if trains or is_first_process():
-            figures = None
             if is_first_process() and planned.state != "begun":
                 (place.out / RECORD).unlink(missing_ok=True)
                 shutil.rmtree(place.out / planned.step.name, ignore_errors=True)
                 mark_begun(place.out, planned)
-            if trains and not launched:
+            if trains and launched:
+                place.fabric.barrier()  # nobody looks for a checkpoint before old ones are gone
+            elif trains:
                 place.fabric.launch()
                 launched = True
             with stop_requests() if trains else nullcontext(lambda: None) as stop_asked:

@@ -13,8 +13,8 @@ _NEEDED = ("recipe", "score", "interval_95", "score_kind", "train_minutes", "fol
 _HEAD = """\
 # Results on the competition's tiles
 
-Written by `diapir results` from the records under `results/`; nothing here is typed in. Our scores are of held-out tiles
-of the labelled ones, with a bootstrap 95 % interval over tiles; the teams' are local, public and private.
+Written by `diapir results` from the records under `results/`; nothing here is typed in. Our scores are of tiles that
+were held out, with a bootstrap 95 % interval over tiles; the teams' are local, public and private.
 
 | recipe | published: local / public / private | ours (95 % interval) | gap to local | folds | minutes | hardware |
 |---|---|---|---|---|---|---|"""
