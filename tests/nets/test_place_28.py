@@ -39,10 +39,14 @@ def test_the_published_net_gives_a_mask_as_large_as_the_tile(side: int) -> None:
 
 
 def test_any_size_and_any_base_and_encoder_give_a_mask_as_large_as_the_image() -> None:
+    finest = list[Tensor]()
     with torch.device("meta"):
         for net in (Place28Net(1, encoder="resnet18", base=4), Place28Net(1, encoder=SMALL, base=16)):
+            net.columns[-1].register_forward_hook(lambda module, inputs, output: finest.append(output))
             for height, width in [(64, 101), (101, 64), (33, 47), (127, 102), (128, 128)]:
                 assert net(torch.zeros(2, 1, height, width)).mask.shape == (2, height, width)
+                # The last step comes out at the image's size: interpolation need not make up for it.
+                assert finest.pop().shape == (2, 1, height, width)
 
 
 def test_the_maps_of_a_tile_of_128_have_the_widths_and_sizes_of_the_table() -> None:
