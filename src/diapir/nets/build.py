@@ -11,8 +11,8 @@ from diapir.nets.odoh import DilatedUNet, VanillaUNet
 from diapir.nets.place_01_bes import BesUNet
 from diapir.nets.place_01_phalanx import PhalanxUNet, phalanx_resize, phalanx_v3, phalanx_v4, phalanx_v5
 from diapir.nets.place_09 import Place09
-from diapir.nets.place_11_rozhkov import Rozhkov
-from diapir.nets.place_11_sosin import Sosin
+from diapir.nets.place_11_rozhkov import Place11Rozhkov
+from diapir.nets.place_11_sosin import Place11Sosin
 from diapir.nets.place_28 import Place28Net
 from diapir.nets.unet import BlockFactory, UNet
 from diapir.recipe import nets as recipe
@@ -38,12 +38,12 @@ def build_net(section: recipe.Net, *, in_channels: int) -> nn.Module:  # noqa: C
                 context_dropout=section.context_dropout, slope=section.slope,
             )  # fmt: skip
         case published.Rozhkov():
-            return Rozhkov(
+            return Place11Rozhkov(
                 section.encoder.name, in_channels=in_channels, width=section.width, dropout=section.dropout,
                 gate_reduction=section.gate_reduction,
             )  # fmt: skip
         case published.Sosin():
-            return Sosin(
+            return Place11Sosin(
                 section.encoder.name, in_channels=in_channels, width=section.width, context=section.context,
                 dropout=section.dropout, image_dropout=section.image_dropout,
             )  # fmt: skip
