@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from diapir.data.tgs import read_tgs
 from diapir.data.tiles import DataSet
@@ -14,6 +13,8 @@ from diapir.data.tiles import DataSet
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Torch on one thread: tiny nets are slower on several, which other test processes may want as well."""
+    import torch  # here, for tests of data are quicker without it
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from diapir import cli, pipeline
 from diapir.data import synthetic
@@ -143,6 +144,15 @@ def test_settings_are_changed_and_epochs_tracked(diapir: Command, tiny: Path, tm
         (["run", "{tiny}", "--out", "{tmp}/run", "--set", "seed=x"], "{tiny}: seed: input should be a valid integer"),
         (["predict", "{tmp}", "{tmp}", "{tmp}/out.csv"], "{tmp}: expected the folder of a finished run"),
         (["predict", "{tmp}/absent", "{tmp}", "{tmp}/out.csv"], "{tmp}/absent: expected the folder of a finished run"),
+        (
+            ["predict", "{tmp}", "{tmp}", "{tmp}/data"],
+            "{tmp}/data: expected the name of a file to write, found a folder",
+        ),
+        (
+            ["predict", "{tmp}", "{tmp}", "{tmp}/out.zip"],
+            "{tmp}/out.zip: expected a name that ends with .csv or .csv.gz",
+        ),
+        (["predict", "{tmp}", "{tmp}", "{tiny}/out.csv"], "{tiny}: Not a directory"),
     ],
 )
 def test_a_fault_is_one_line_and_status_2(
@@ -165,6 +175,24 @@ def test_all_faults_of_a_recipe_are_told_at_once(diapir: Command, tmp_path: Path
         f"error: {tmp_path / 'bad.yaml'}: average.decay: input should be less than 1, found 7",
     ]
     assert not (tmp_path / "run").exists()
+
+
+def test_each_of_many_faults_is_told_where_no_terminal_shows_them(diapir: Command, tmp_path: Path) -> None:
+    rows = "".join(f"tile{number},1 0\n" for number in range(70))
+    (tmp_path / "sample.csv").write_text(f"id,rle_mask\n{rows}")
+    answer = diapir("check-submission", tmp_path / "sample.csv", "--against", tmp_path / "sample.csv")
+    assert answer.status == 2
+    lines = answer.err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [f"{tmp_path / 'sample.csv'}:{line}" for line in range(2, 72)]
+
+
+def test_a_name_that_cannot_be_shown_is_no_reason_to_fail(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "diapir", "data", "synthetic", str(tmp_path / "Größe 🌊")]
+    command += ["--labelled", "1", "--unlabelled", "0"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert answer.stdout == rf"{tmp_path}/Gr\xf6\xdfe \U0001f30a: 1 labelled and 0 unlabelled tiles, seed 0" + "\n"
 
 
 def test_a_recipe_that_may_not_be_read_is_named(
@@ -241,6 +269,30 @@ def test_a_run_that_cannot_succeed_is_status_3_with_the_cause(diapir: Command, t
     last = answer.err.splitlines()[-1]
     assert last.startswith("error: fold 0, stage small, epoch 1: the loss is ")
     assert "the learning rate" in last
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 9 EiB"), RuntimeError("[...] can't allocate memory: you tried\n#0 0x1")]
+)
+def test_a_lack_of_memory_is_status_3_with_what_may_help(
+    diapir: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pipeline, "make_synthetic", fail)
+    answer = diapir("run", tiny, "--out", tmp_path / "run")
+    assert answer.status == 3
+    assert one_line(answer.err).startswith("error: out of memory (")
+    assert one_line(answer.err).endswith("try smaller batches, smaller tiles or a slimmer net")
+
+
+def test_a_mistake_of_ours_is_not_called_a_lack_of_memory(
+    diapir: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "make_synthetic", lambda **_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="tensor size"):
+        diapir("run", tiny, "--out", tmp_path / "run")
 
 
 # Stopped.

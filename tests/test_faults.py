@@ -11,4 +11,9 @@ def test_of_many_alike_the_first_are_told_and_the_rest_counted() -> None:
     rare = Fault("b.csv:1", "is no table")
     lines = report([*alike, rare], most_alike=3)
     assert lines[:4] == [*(str(fault) for fault in alike[:3]), str(rare)]
-    assert lines[4:] == [f"and 997 more like this one: {alike[0]}"]
+    assert lines[4:] == [f"and 997 more like this one (2> FILE keeps them all): {alike[0]}"]
+    assert report([*alike, rare]) == [str(fault) for fault in (*alike, rare)]
+
+
+def test_a_fault_is_one_line_whatever_a_name_holds() -> None:
+    assert report([Fault("a\nb\x1b[31m\udcff größe 雪", "is bad")]) == [r"a\nb\x1b[31m\udcff größe 雪: is bad"]

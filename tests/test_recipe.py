@@ -128,7 +128,7 @@ def test_a_wrong_type_is_told_with_path_and_value(data: st.DataObject) -> None:
         ("average: {decay: 1.0}", "average.decay: input should be less than 1, found 1.0"),
         ("average: {decay: no}", "average.decay: input should be a valid number, found False"),
         ("input: {channels: image}", "input.channels: expected a list, found 'image'"),
-        ("input: {channels: []}", "input.channels: list should have at least 1 item after validation, not 0, found []"),
+        ("input: {channels: []}", "input.channels: list should have at least 1 item, found []"),
         (
             "predict: {threshold: 3}",
             "predict.threshold: input should be 'tuned' or input should be less than 1, found 3",
@@ -181,7 +181,7 @@ STEM = "with net.encoder.stem 'stride'"
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("framing: {method: native, size: 64}", "framing: method 'native' takes no size"),
+        ("framing: {method: native, size: 64}", "framing: method 'native' takes no size, found 64: set size to null"),
         ("framing: {method: resize, size: null}", "framing: method 'resize' needs a size"),
         ("framing: {method: pad, size: 100}", "framing: size 100: padding with border 'reflect' needs 101 to 301"),
         ("framing: {method: pad, size: 302}", "framing: size 302: padding with border 'reflect' needs 101 to 301"),
@@ -378,6 +378,19 @@ def test_a_change_is_made_where_it_says(tmp_path: Path, change: str, found: Any)
 )
 def test_a_change_that_cannot_be_made_is_told(tmp_path: Path, change: str, fault: str) -> None:
     assert faults(tmp_path, LEAST, change) == [f"--set {change}: {fault}"]
+
+
+def test_a_change_of_absurd_length_is_told_in_short(tmp_path: Path) -> None:
+    for change in (f"stages.{'9' * 5000}.epochs=3", f"seed={'9' * 5000}"):
+        (fault,) = faults(tmp_path, LEAST, change)
+        assert fault.startswith(f"--set {change[:60]}...: ")
+        assert len(fault) < 200
+
+
+def test_a_key_of_another_kind_of_encoder_is_told_as_such(tmp_path: Path) -> None:
+    assert faults(tmp_path, LEAST, "net.encoder={kind: timm, squeeze: 4}") == [
+        "net.encoder.squeeze: unknown key here (value 4); it belongs to another kind"
+    ]
 
 
 def test_an_unknown_key_in_a_change_is_told_like_one_in_the_file(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The command line: arguments in, one step per command. Imports inside functions keep `diapir --help` quick."""
 
+import io
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Read, make and look at tiles.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+
+_MOST_ALIKE = 50
 
 
 class Tracker(StrEnum):
@@ -68,7 +71,7 @@ def data_check(
     from diapir.data.check import check_data
     from diapir.data.tgs import open_data
 
-    folder = out or Path(f"{data.resolve().stem}-check")
+    folder = out or Path(f"{Path(os.path.realpath(data)).stem}-check")
     check_data(open_data(data, skip_bad=skip_bad), folder)
     print(f"written: {folder / 'check.png'}, {folder / 'check.json'}")
 
@@ -168,8 +171,9 @@ def predict(
 ) -> None:
     """Find salt in the unlabelled tiles of a data set with the models of a run."""
     from diapir.pipeline import predict_with_run
-    from diapir.predict.submission import write_submission
+    from diapir.predict.submission import require_submission_place, write_submission
 
+    require_submission_place(out)
     tiles, masks = predict_with_run(run, data, skip_bad=skip_bad)
     write_submission(out, tiles.ids, masks)
     print(f"{out}: {len(tiles)} tiles, {masks.any((1, 2)).mean():.1%} with salt")
@@ -179,14 +183,24 @@ def main() -> None:
     """Run a command; whatever ends it too early is told in a line or a few, with the status that stands for it."""
     tune_process()
     stop_at_once()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files hold what a terminal cannot show; that is no reason to fail when the work is done.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except InputError as error:
-        _leave(2, *(f"error: {line}" for line in report(error.faults)))
+        # A person reads a screen of them; a file or a pipe takes them all.
+        most_alike = _MOST_ALIKE if sys.stderr.isatty() else None
+        _leave(2, *(f"error: {line}" for line in report(error.faults, most_alike=most_alike)))
     except TrainingFailed as error:
         _leave(3, f"error: {error}")
     except Stopped as stop:
         _leave(128 + stop.signal_number, str(stop))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        _leave(3, f"error: out of memory ({reason}): try smaller batches, smaller tiles or a slimmer net")
     except BrokenPipeError:
         # The reader of a pipe left (`diapir ... | head`): no fault of ours, and no traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -194,6 +208,12 @@ def main() -> None:
     except OSError as error:
         place = f"{Path(error.filename)}: " if error.filename else ""
         _leave(2, f"error: {place}{error.strerror or error}")
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Torch tells of it in words alone, and differently for each kind of device."""
+    words = ("allocate memory", "out of memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(part in str(error) for part in words)
 
 
 def _leave(status: int, *lines: str) -> Never:

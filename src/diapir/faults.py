@@ -1,6 +1,7 @@
 """What a person did or gave that cannot be used: every fault of an input, told together."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,8 +47,11 @@ def raise_if_any(faults: Iterable[Fault]) -> None:
         raise InputError(found)
 
 
-def report(faults: Iterable[Fault], *, most_alike: int = 50) -> list[str]:
-    """The faults as lines for a person: of one kind, the first `most_alike`, and then how many more there are."""
+def report(faults: Iterable[Fault], *, most_alike: int | None = None) -> list[str]:
+    """The faults, a line each: all of them, or of one kind the first `most_alike`, and then how many more there are.
+
+    Characters that would break a line or steer a terminal, which names of files may hold, are written as escapes.
+    """
     counts: Counter[str] = Counter()
     lines: list[str] = []
     first: dict[str, Fault] = {}
@@ -55,7 +59,13 @@ def report(faults: Iterable[Fault], *, most_alike: int = 50) -> list[str]:
         kind = _OWN_WORD.sub("", fault.what)
         counts[kind] += 1
         first.setdefault(kind, fault)
-        if counts[kind] <= most_alike:
+        if most_alike is None or counts[kind] <= most_alike:
             lines.append(str(fault))
-    more = ((first[kind], count - most_alike) for kind, count in counts.items() if count > most_alike)
-    return [*lines, *(f"and {count} more like this one: {fault}" for fault, count in more)]
+    more = {kind: count - most_alike for kind, count in counts.items() if most_alike and count > most_alike}
+    lines += [f"and {count} more like this one (2> FILE keeps them all): {first[kind]}" for kind, count in more.items()]
+    return [_on_one_line(line) for line in lines]
+
+
+def _on_one_line(text: str) -> str:
+    # Cc: line ends and other controls; Cs: bytes of a file's name that are no UTF-8.
+    return "".join(ascii(char)[1:-1] if unicodedata.category(char) in ("Cc", "Cs") else char for char in text)

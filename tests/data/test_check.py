@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from diapir.data.check import are_constant, are_vertical, check_data, describe_data, duplicate_groups
 from diapir.data.tgs import read_tgs
@@ -93,6 +95,26 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest
     figures = check_data(read_tgs(write_folder(tgs_files(), tmp_path / "tgs")), None)
     assert (figures["labelled"]["tiles"], figures["unlabelled"]["tiles"]) == (8, 3)
     assert [path.name for path in tmp_path.iterdir()] == ["tgs"]
+
+
+def test_ids_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = data_of()
+    data.labelled.images[3] = data.labelled.images[0]
+    ids = ("[/b]", "[red]", "$\\frac$", *data.labelled.ids[3:])
+    check_data(replace(data, labelled=replace(data.labelled, ids=ids)), tmp_path)
+    assert "  [/b], t3\n" in capsys.readouterr().out
+
+
+def test_the_files_are_written_though_nobody_reads_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(Console, "print", refuse)
+    with pytest.raises(BrokenPipeError):
+        check_data(data_of(), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["check.json", "check.png"]
 
 
 def test_the_real_tiles_have_the_shares_that_are_known_of_all_4000(tgs_data: DataSet) -> None:

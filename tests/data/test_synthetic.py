@@ -263,6 +263,9 @@ def test_impossible_numbers_are_refused_all_together(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         write_synthetic(tmp_path / "data", labelled=0, unlabelled=-1, seed=-2)
     assert [fault.where for fault in caught.value.faults] == ["--labelled", "--unlabelled", "--seed"]
+    with pytest.raises(InputError) as caught:
+        write_synthetic(tmp_path / "data", labelled=10**19, unlabelled=10**9, seed=10**40)
+    assert [fault.where for fault in caught.value.faults] == ["--labelled", "--unlabelled", "--seed"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from diapir.data import rle
 from diapir.data.tgs import open_data, prepare_tgs, read_tgs
 from diapir.data.tiles import DataSet, read_data
 from diapir.faults import InputError
+from diapir.runs import read_json
 from fake_masks import blob_masks
 from fake_png import png
 from fake_tgs import LABELLED, UNLABELLED, Files, packed, tgs_files, write_folder, zipped
@@ -134,7 +136,22 @@ def test_depths_may_be_absent_altogether(tmp_path: Path) -> None:
 
 def test_other_files_are_named_as_ignored(tmp_path: Path) -> None:
     data = read_tgs(changed(tmp_path, put("README.txt", b"x"), put("train/more/a.png", b"x")))
-    assert [Path(name).name for name in data.record["ignored_files"]] == ["README.txt", "a.png"]
+    assert data.record["ignored_files"] == ["README.txt", "train/more/a.png"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", os.fsdecode(b"caf\xe9")])
+def test_a_name_that_no_table_can_hold_is_a_fault(tmp_path: Path, name: str) -> None:
+    source = changed(tmp_path / "source", drop("sample"), drop("depths"))
+    try:
+        (source / f"test/images/{name}.png").write_bytes(FILES["test/images/z1.png"])
+    except OSError:
+        pytest.skip("this disk has no such names")
+    with pytest.raises(InputError, match="characters in its name") as error:
+        read_tgs(source)
+    assert len(error.value.faults) == 1
+    data = prepare_tgs(source, tmp_path / "out", skip_bad=True)
+    assert data.unlabelled.ids == tuple(sorted(UNLABELLED))
+    assert [skipped["tile"] for skipped in read_json(tmp_path / "out" / "record.json")["skipped"]] == [name]
 
 
 FAULTS = {

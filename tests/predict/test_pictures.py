@@ -13,7 +13,7 @@ def draw(path: Path, truth: NDArray[np.uint8], *, each: int = 2) -> None:
     rng = np.random.default_rng(0)
     draw_predictions(
         path,
-        ids=[f"tile{number}" for number in range(len(truth))],
+        ids=[f"$\\frac{number}$" for number in range(len(truth))],
         images=rng.integers(0, 256, truth.shape, np.uint8),
         truth=truth,
         probability=rng.random(truth.shape, np.float32),

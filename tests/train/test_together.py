@@ -14,7 +14,7 @@ from diapir.train.fit import LOG, WEIGHTS_BEST, WEIGHTS_LAST
 def test_a_signal_to_one_of_two_processes_stops_both_and_costs_no_byte(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     script = [sys.executable, trained_together.__file__, str(tmp_path)]
-    done = subprocess.run(script, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    done = subprocess.run(script, capture_output=True, text=True, check=False, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr
     for name in (WEIGHTS_BEST, WEIGHTS_LAST):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -27,10 +27,11 @@ def check_data(data: DataSet, out: Path | None) -> dict[str, Any]:
         the figures of `describe_data`.
     """
     figures = describe_data(data)
-    _print_figures(figures, Console())
+    # Written first, for the reader of what is printed may leave early (`diapir data check DATA | head`).
     if out:
         draw_check(data, figures, out / "check.png")
         write_json(out / "check.json", figures)
+    _print_figures(figures, Console())
     return figures
 
 
@@ -149,7 +150,7 @@ def _print_figures(figures: dict[str, Any], console: Console) -> None:
         f"({across} across labelled and unlabelled, {differ} whose masks differ)"
     )
     for ids in doubles["ids"][:_MOST_NAMED]:
-        console.print(f"  {', '.join(ids)}", highlight=False)
+        console.print(f"  {', '.join(ids)}", highlight=False, markup=False)
     if len(doubles["ids"]) > _MOST_NAMED:
         console.print(f"  and {len(doubles['ids']) - _MOST_NAMED} groups more")
     if figures["skipped"]:

@@ -96,7 +96,8 @@ def _draw_example(axes: Any, tiles: TileSet, *, row: int | None) -> None:
     assert tiles.masks is not None
     share = tiles.masks[row].mean()
     depth = "" if np.isnan(tiles.depths_m[row]) else f", {tiles.depths_m[row]:g} m"
-    image_axes.set_title(f"{tiles.ids[row]}\n{share:.1%}{depth}", fontsize=7)
+    # An id may hold a dollar, and is no formula.
+    image_axes.set_title(f"{tiles.ids[row]}\n{share:.1%}{depth}", fontsize=7, parse_math=False)
     for place in (image_axes, mask_axes):
         place.imshow(tiles.images[row], cmap="gray", vmin=0, vmax=255)
     salt = np.ma.masked_equal(tiles.masks[row], 0)

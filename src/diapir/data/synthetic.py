@@ -22,6 +22,7 @@ from diapir.faults import Fault, raise_if_any
 from diapir.runs import atomic_folder, write_json, write_text
 
 _SECTION_TILES = 10
+_MOST_TILES = 1_000_000  # 10 GB of images; more is a slip of the finger
 # Neighbours of the real survey do not overlap; a little keeps the sections small.
 _APART = 67
 _LEVELS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -124,12 +125,16 @@ def make_synthetic(
         The data set (tiles of 101 x 101) and uint8 (unlabelled, 101, 101), 1 where there is salt.
 
     Raises:
-        InputError: a number is too small.
+        InputError: a number is too small or too large.
     """
     raise_if_any(
-        Fault(f"--{name}", f"expected a whole number of at least {least}, got {number}")
-        for name, number, least in (("labelled", labelled, 1), ("unlabelled", unlabelled, 0), ("seed", seed, 0))
-        if number < least
+        Fault(f"--{name}", f"expected a whole number from {least} to {most}, found {number}")
+        for name, number, least, most in (
+            ("labelled", labelled, 1, _MOST_TILES),
+            ("unlabelled", unlabelled, 0, _MOST_TILES),
+            ("seed", seed, 0, 2**63 - 1),
+        )
+        if not least <= number <= most
     )
     root = np.random.default_rng([seed, 0])
     wishes = _draw_wishes(root, first_row=0, count=labelled) + _draw_wishes(root, first_row=labelled, count=unlabelled)

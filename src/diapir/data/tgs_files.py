@@ -1,6 +1,7 @@
 """Which file of the competition's download plays which part, and what its tables say of which tile."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -37,7 +38,7 @@ class TgsFiles:
         tables: CSV files by their name.
         labelled, unlabelled, masks: PNG files by tile.
         loose: images that lie below neither train nor test.
-        ignored: names of files that play no part.
+        ignored: files that play no part, by their names from the source on.
     """
 
     tables: Mapping[str, Copies]
@@ -85,7 +86,7 @@ def sort_files(members: Iterable[Member]) -> TgsFiles:
         elif name in _COLUMNS:
             tables[name] = (*tables.get(name, ()), member)
         else:
-            ignored.append(member.where)
+            ignored.append("/".join(member.parts))  # from the source on: a whole path would tell of one machine
     return TgsFiles(tables=tables, **pictures, ignored=tuple(ignored))
 
 
@@ -169,6 +170,7 @@ def place_loose(files: TgsFiles, tables: TgsTables, *, source: Path) -> tuple[Tg
 def faults_of_names(files: TgsFiles, tables: TgsTables) -> Iterator[TileFault]:
     """Tiles that a table names and no image shows, or the other way round, or that have two parts."""
     train, sample = tables.train, tables.sample
+    yield from _unprintable(files)
     yield from _not_in_both(train, files.labelled, folder="train/images")
     for tile, copies in files.masks.items():
         if tile not in train.values:
@@ -185,6 +187,14 @@ def faults_of_names(files: TgsFiles, tables: TgsTables) -> Iterator[TileFault]:
     # Without any unlabelled image, the set is a labelled one alone.
     if sample and files.unlabelled:
         yield from _not_in_both(sample, files.unlabelled, folder="test/images")
+
+
+def _unprintable(files: TgsFiles) -> Iterator[TileFault]:
+    for images in (files.labelled, files.unlabelled, files.masks):
+        for tile, copies in images.items():
+            # Cc: line ends and other controls; Cs: bytes that are no UTF-8.
+            if any(unicodedata.category(char) in ("Cc", "Cs") for char in tile):
+                yield tile, Fault(copies[0].where, "has characters in its name that no table can hold; rename it")
 
 
 def _not_in_both(rows: Rows, images: Mapping[str, Copies], *, folder: str) -> Iterator[TileFault]:

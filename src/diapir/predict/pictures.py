@@ -45,7 +45,8 @@ def draw_predictions(
             if row < len(chosen):
                 tile = chosen[row]
                 _draw_tile(cells, images[tile], truth[tile], probability[tile], probability[tile] > threshold)
-                cells[0].set_ylabel(f"{ids[tile]}\nscore {scores[tile]:.1f}", fontsize=7)
+                # An id may hold a dollar, and is no formula.
+                cells[0].set_ylabel(f"{ids[tile]}\nscore {scores[tile]:.1f}", fontsize=7, parse_math=False)
     for row, cells in enumerate(axes):
         for column, cell in enumerate(cells):
             cell.set_xticks([])

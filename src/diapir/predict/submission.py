@@ -14,7 +14,7 @@ from diapir.data.rle import encode, rle_fault
 from diapir.data.tables import Table, read_table
 from diapir.data.tiles import TILE
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.runs import write_bytes
+from diapir.runs import require_file_place, write_bytes
 
 COLUMNS = ("id", "rle_mask")
 """What a submission's header says."""
@@ -40,6 +40,19 @@ class Submission:
     def where(self, tile: str) -> str:
         """File and line of a tile, as messages name them."""
         return f"{self.path}:{self.lines[tile]}"
+
+
+def require_submission_place(path: Path) -> None:
+    """Refuse to write a submission where none can be, before any work is done.
+
+    Raises:
+        InputError: there is a folder of that name, or the name of a file ends with neither .csv nor .csv.gz.
+        OSError: the place may not be written to.
+    """
+    require_file_place(path)
+    is_file = path.is_file() or not path.exists()
+    if is_file and not path.name.endswith((".csv", ".csv.gz")):
+        raise InputError.of(path, "expected a name that ends with .csv or .csv.gz, for that is what is written")
 
 
 def write_submission(path: Path, ids: Sequence[str], masks: NDArray[np.uint8]) -> None:

@@ -23,6 +23,7 @@ _Path = tuple[int | str, ...]
 _KINDS = "'timm', 'residual'"
 # Aliases let a small file describe a huge value: it is shown in part, without being written out first.
 _SHORT = reprlib.Repr()
+_MOST_DIGITS = 9
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring, _SHORT.maxother = 2, 3, 4, 60, 60
 
 
@@ -158,7 +159,8 @@ def _sentence(item: ErrorDetails) -> str:
         case "tuple_type":
             return "expected a list"
         case _:
-            return f"{item['msg'][0].lower()}{item['msg'][1:]}".replace("tuple", "list")
+            told = re.sub(r" after validation, not \d+", "", item["msg"])
+            return f"{told[0].lower()}{told[1:]}".replace("tuple", "list")
 
 
 def _found(item: ErrorDetails, path: _Path) -> str:
@@ -168,6 +170,8 @@ def _found(item: ErrorDetails, path: _Path) -> str:
     if item["type"] != "extra_forbidden":
         return f", found {_shown(item['input'])}"
     near = _nearest(path)
+    if near == path[-1]:
+        return f" here (value {_shown(item['input'])}); it belongs to another kind"
     return f" (value {_shown(item['input'])}); " + (
         f"did you mean '{near}'?" if near else f"known here: {', '.join(sorted(_keys_at(path[:-1])))}"
     )
@@ -246,13 +250,13 @@ def _sections_in(annotation: Any) -> list[type[Section]]:
 def _apply_change(raw: dict[str, Any], change: str) -> Fault | None:
     """Make one change, or say why it cannot be made."""
     place, sign, text = change.partition("=")
-    where = f"--set {change}"
+    where = f"--set {change if len(change) <= _SHORT.maxstring else f'{change[: _SHORT.maxstring]}...'}"
     if not sign or not place:
         return Fault(where, "expected KEY=VALUE, such as stages.0.epochs=3")
     try:
         value = _parse(text)
     except (yaml.YAMLError, ValueError, RecursionError):
-        return Fault(where, f"the value {text!r} is not YAML")
+        return Fault(where, f"the value {_shown(text)} is not YAML")
     node: Any = raw
     *parents, last = place.split(".")
     for part in parents:
@@ -272,10 +276,11 @@ def _apply_change(raw: dict[str, Any], change: str) -> Fault | None:
 def _misfit(node: Any, part: str) -> str | None:
     """Why a value has no such part, if it has not."""
     if isinstance(node, list):
-        if part.isdecimal() and int(part) < len(node):
+        # Python refuses to make a number of thousands of digits.
+        if part.isdecimal() and len(part) < _MOST_DIGITS and int(part) < len(node):
             return None
-        return f"expected an index from 0 to {len(node) - 1}, found '{part}'" if node else f"the list has no '{part}'"
-    return None if isinstance(node, dict) else f"nothing lies below {_shown(node)}, so it has no '{part}'"
+        return f"expected an index from 0 to {len(node) - 1}, found {_shown(part)}" if node else "the list is empty"
+    return None if isinstance(node, dict) else f"nothing lies below {_shown(node)}, so it has no {_shown(part)}"
 
 
 def _shown(value: Any) -> str:

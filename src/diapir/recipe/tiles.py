@@ -71,7 +71,7 @@ class Framing(Section):
     @model_validator(mode="after")
     def _fits(self) -> "Framing":
         if self.method == "native" and self.size not in (None, 128):
-            raise ValueError("method 'native' takes no size")
+            raise ValueError(f"method 'native' takes no size, found {self.size}: set size to null")
         if self.method != "native" and self.size is None:
             raise ValueError(f"method '{self.method}' needs a size")
         largest = 3 * _TILE - 2 if self.border == "reflect" else 1024
