@@ -94,7 +94,7 @@ def test_the_quickstart_runs_to_its_end(tmp_path: Path) -> None:
     data = make_synthetic(labelled=12, unlabelled=3, seed=1)[0]
     assert visible(tmp_path / "run") == {
         "recipe.yaml", "folds.csv", "train", "predict", "submit", "submission.csv", "truth.csv", "tiles.png",
-        "record.json",
+        "record.json", "held-out.csv",
     }  # fmt: skip
     assert read_json(tmp_path / "run" / "record.json") == record
     assert ids_of(tmp_path / "run" / "submission.csv") == list(data.unlabelled.ids)
