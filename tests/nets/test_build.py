@@ -13,7 +13,7 @@ SMALL = recipe.ResidualEncoder(kind="residual", widths=(8, 12), blocks=(1, 2), s
 
 def test_the_default_net_is_a_resnet34_unet_with_scse() -> None:
     with torch.device("meta"):
-        net = build_net(recipe.Net(), in_channels=3)
+        net = build_net(recipe.UNet(), in_channels=3)
         assert isinstance(net.encoder, TimmEncoder)
         assert net(torch.zeros(1, 3, 128, 128)).mask.shape == (1, 128, 128)
     assert sum(isinstance(module, ScSE) for module in net.modules()) == 5
@@ -21,7 +21,7 @@ def test_the_default_net_is_a_resnet34_unet_with_scse() -> None:
 
 def test_every_setting_of_a_net_reaches_it() -> None:
     decoder = recipe.Decoder(widths=(7,), gate_reduction=3, hypercolumn=5, dropout=0.25, subpixel=True)
-    net = build_net(recipe.Net(encoder=SMALL, decoder=decoder, has_salt_head=True), in_channels=4)
+    net = build_net(recipe.UNet(encoder=SMALL, decoder=decoder, has_salt_head=True), in_channels=4)
     assert isinstance(net.encoder, ResidualEncoder)
     assert net.encoder.channels == (8, 12)
     assert [len(stage) for stage in net.encoder.stages] == [1, 2]  # type: ignore[arg-type]  # nn.Sequential has a length
@@ -52,6 +52,6 @@ def test_no_gate_leaves_maps_alone() -> None:
 
 def test_faults_name_their_place_in_the_recipe() -> None:
     with pytest.raises(InputError, match=r"^net\.decoder\.widths: expected 2 "):
-        build_net(recipe.Net(encoder=SMALL, decoder=recipe.Decoder(widths=(8,))), in_channels=1)
+        build_net(recipe.UNet(encoder=SMALL, decoder=recipe.Decoder(widths=(8,))), in_channels=1)
     with pytest.raises(InputError, match=r"^net\.encoder\.name: "):
-        build_net(recipe.Net(encoder=recipe.TimmEncoder(name="resnet35")), in_channels=1)
+        build_net(recipe.UNet(encoder=recipe.TimmEncoder(name="resnet35")), in_channels=1)

@@ -24,7 +24,7 @@ from diapir.predict.scoring import score_submission
 from diapir.predict.submission import read_submission, write_submission
 from diapir.predict.threshold import CANDIDATES
 from diapir.recipe.files import read_recipe, write_recipe
-from diapir.recipe.nets import Net, TimmEncoder
+from diapir.recipe.nets import TimmEncoder, UNet
 from diapir.recipe.steps import Train
 from diapir.recipe.whole import Recipe
 from diapir.runs import read_json, write_json
@@ -264,7 +264,7 @@ def test_weights_that_cannot_be_had_are_told_before_data_are_read(
     monkeypatch.setattr(pipeline, "fetch_pretrained", refuse)
     monkeypatch.setattr(pipeline, "_open_data", lambda *_, **__: pytest.fail("data were read first"))
     encoder = TimmEncoder(name="resnet18", weights="pretrained")
-    absent = recipe.model_copy(update={"net": Net(encoder=encoder)})
+    absent = recipe.model_copy(update={"net": UNet(encoder=encoder)})
     with pytest.raises(InputError, match="no network for resnet18"):
         run_recipe(absent, tmp_path / "run", data_path=None)
 
