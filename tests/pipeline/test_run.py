@@ -164,7 +164,7 @@ def test_all_folds_train_a_model_each_and_predict_by_their_mean(tmp_path: Path, 
     mean = (probabilities[0] + probabilities[1]) / 2
     assert np.abs(probabilities[0] - probabilities[1]).max() > 0.01, "two models"
     _, masks = pipeline.predict_with_run(tmp_path, write_set(data, tmp_path / "data"))
-    sure = np.abs(mean - 0.5) > 1e-4
+    sure = np.abs(mean - 0.5) > 1e-3  # the run keeps halves
     assert sure.mean() > 0.99
     assert ((mean > 0.5) == masks.astype(bool))[sure].all()
 

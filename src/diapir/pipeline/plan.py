@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
+from diapir.pipeline.workplace import folds_to_keep
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Step, Submit, Train, sources
 from diapir.recipe.whole import Recipe
 from diapir.runs import read_json, write_json
@@ -94,10 +95,14 @@ def _settings(recipe: Recipe, step: Step) -> dict[str, Any]:
             own = recipe.of_step(step).model_dump(mode="json", exclude={"name", "about", "predict", "models", "steps"})
             return own | {"tiles": step.tiles, "one_model": step.one_model}
         case PredictStep():
-            return trained_recipe(recipe, step.of).predict.model_dump(mode="json", exclude={"threshold"})
+            own = trained_recipe(recipe, step.of).predict.model_dump(mode="json", exclude={"threshold"})
+            return own | {"folds_kept": folds_to_keep(recipe, step.name)}
         case PseudoLabel():
             return step.model_dump(mode="json", exclude={"name", "of"})
-        case BlendStep() | PostProcessStep():
+        case BlendStep():
+            own = step.model_dump(mode="json", exclude={"name", "of"})
+            return own | {"folds_kept": folds_to_keep(recipe, step.name)}
+        case PostProcessStep():
             return step.model_dump(mode="json", exclude={"name", "of"})
         case Submit():
             return {"threshold": threshold_of(recipe, step)}
