@@ -88,9 +88,11 @@ def test_a_mirrored_tile_takes_no_place_in_its_survey() -> None:
 
 
 def test_edges_of_one_grey_do_not_link() -> None:
-    images = survey_tiles(1, 2, seed=2)
-    images[0, :, -2:], images[1, :, :2] = 0, 0
-    assert shown(find_mosaics(np.concatenate([images, strangers(20, seed=7)])))[:2] == [(NONE,) * 3] * 2
+    # All pictures brighten downwards, so that beside them two flat edges look much alike.
+    noise = np.random.default_rng(0).integers(0, 100, (40, SIDE, SIDE))
+    images = (noise + np.arange(SIDE)[:, None]).astype(np.uint8)
+    images[0, :, -2:], images[1, :, :2] = 50, 60
+    assert set(shown(find_mosaics(images))) == {(NONE,) * 3}
 
 
 # Placing.
@@ -213,7 +215,7 @@ def test_the_real_mosaics_are_about_the_published_ones(tgs_data: DataSet, tgs_mo
     """Published are 377 mosaics of 5,235 tiles, linked without asking that nearness be mutual."""
     images = np.concatenate([tgs_data.labelled.images, tgs_data.unlabelled.images])
     in_mosaics = tgs_mosaics.mosaic != NONE
-    assert abs(int(tgs_mosaics.mosaic.max()) + 1 - 377) < 40
-    assert abs(int(in_mosaics.sum()) - 5235) < 525
+    assert abs(int(tgs_mosaics.mosaic.max()) + 1 - 377) < 15
+    assert abs(int(in_mosaics.sum()) - 5235) < 150
     assert not (in_mosaics & are_constant(images)).any()
     assert len(tgs_mosaics.tiles_by_place()) == in_mosaics.sum()

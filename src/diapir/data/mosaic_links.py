@@ -117,6 +117,7 @@ def _standardised(edges: NDArray[np.int64]) -> NDArray[np.float64]:
     even -= even.mean(1, keepdims=True)
     norm = np.linalg.norm(even, axis=1, keepdims=True)
     unit: NDArray[np.float64] = np.divide(even, norm, out=np.zeros_like(even), where=norm > 0)
+    # A flat edge says nothing of what follows; zero is equally far from all edges, so its compatibility is none.
     unit[is_flat] = 0
     return unit
 
@@ -138,8 +139,6 @@ def _link_sides(
     is_mirrored = (one.outer == other.outer[second]).all(1) & (one.inner == other.inner[second]).all(1)
     is_link = (back.tile[second] == first) & (first != second) & ~is_mirrored
     is_link &= (forth.distance < most_distance) & (strength > least_compatibility)
-    # A flat edge became zero, which looks no more like one edge than like another.
-    is_link &= np.any(one.drawn_out, axis=1) & np.any(other.drawn_out[second], axis=1)
     first = first[is_link]
     return Links(first, second[is_link], np.full(len(first), is_below), strength[is_link])
 
