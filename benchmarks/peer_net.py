@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diapir.losses import bce, lovasz
 from diapir.nets.build import build_net
 from diapir.nets.unet import UNet
-from diapir.recipe.nets import Decoder, Net, TimmEncoder
+from diapir.recipe import nets as recipe
 
 GATES = ("none", "scse")
 LOSSES = ("bce", "lovasz")
@@ -47,8 +47,10 @@ def peer_net(gate: str) -> nn.Module:
 
 def our_net(gate: str) -> UNet:
     """The net that a recipe with the same encoder, widths and gates builds."""
-    decoder = Decoder.model_validate({"gate": gate})
-    return build_net(Net(encoder=TimmEncoder(name="resnet34"), decoder=decoder), in_channels=1)
+    decoder = recipe.Decoder.model_validate({"gate": gate})
+    net = build_net(recipe.UNet(encoder=recipe.TimmEncoder(name="resnet34"), decoder=decoder), in_channels=1)
+    assert isinstance(net, UNet)
+    return net
 
 
 def copy_weights(peer: nn.Module, ours: UNet) -> None:

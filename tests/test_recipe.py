@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from diapir.faults import InputError
 from diapir.recipe.files import check_recipe, read_recipe, write_recipe
-from diapir.recipe.nets import ResidualEncoder, TimmEncoder
+from diapir.recipe.nets import ResidualEncoder, TimmEncoder, UNet
 from diapir.recipe.tiles import Framing
 from diapir.recipe.whole import Recipe
 from fake_training import TINY, tiny_recipe
@@ -525,11 +525,13 @@ def test_defaults_spelled_out_are_the_same_recipe(tmp_path: Path) -> None:
     least = read(tmp_path, LEAST)
     spelled = read(tmp_path, write_recipe(least))
     assert spelled.digest == least.digest
+    assert isinstance(spelled.net, UNet)
     assert isinstance(spelled.net.encoder, TimmEncoder)
 
 
 def test_a_recipe_does_not_change() -> None:
     recipe = tiny_recipe()
+    assert isinstance(recipe.net, UNet)
     assert isinstance(recipe.net.encoder, ResidualEncoder)
     with pytest.raises(ValueError, match="frozen"):
         recipe.net.encoder.stem = "none"

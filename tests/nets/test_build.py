@@ -6,6 +6,7 @@ from diapir.faults import InputError
 from diapir.nets.blocks import ScSE
 from diapir.nets.build import build_encoder, build_gate, build_net
 from diapir.nets.encoders import ResidualEncoder, TimmEncoder
+from diapir.nets.unet import UNet
 from diapir.recipe import nets as recipe
 
 SMALL = recipe.ResidualEncoder(kind="residual", widths=(8, 12), blocks=(1, 2), squeeze=0)
@@ -22,6 +23,7 @@ def test_the_default_net_is_a_resnet34_unet_with_scse() -> None:
 def test_every_setting_of_a_net_reaches_it() -> None:
     decoder = recipe.Decoder(widths=(7,), gate_reduction=3, hypercolumn=5, dropout=0.25, subpixel=True)
     net = build_net(recipe.UNet(encoder=SMALL, decoder=decoder, has_salt_head=True), in_channels=4)
+    assert isinstance(net, UNet)
     assert isinstance(net.encoder, ResidualEncoder)
     assert net.encoder.channels == (8, 12)
     assert [len(stage) for stage in net.encoder.stages] == [1, 2]  # type: ignore[arg-type]  # nn.Sequential has a length

@@ -121,6 +121,7 @@ def test_a_step_that_starts_from_another_starts_with_its_weights(
     with pytest.raises(InputError, match="enough"):
         run_recipe(steps_recipe(), out, data_path=None, update=True)
     assert begun == [out / "teacher" / "fold-0" / "weights-last.safetensors"]
+    assert begun[0] is not None
     assert begun[0].exists()
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import trained_together
-from diapir.train.fit import LOG, WEIGHTS_BEST, WEIGHTS_LAST
+from diapir.train.epoch_log import LOG
+from diapir.train.snapshots import WEIGHTS_BEST, WEIGHTS_LAST
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processor cores")

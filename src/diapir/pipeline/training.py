@@ -88,8 +88,8 @@ def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: st
         depths_m=np.concatenate([tiles.depths_m for tiles, _ in parts]),
     )
     # Beside the set, whose masks are of 0 and 1 alone: soft labels are probabilities.
-    masks = torch.from_numpy(np.concatenate([masks for _, masks in parts])).to(place.fabric.device)
-    training = replace(tile_tensors(together, place.fabric.device), masks=masks)
+    answers = torch.from_numpy(np.concatenate([masks for _, masks in parts])).to(place.fabric.device)
+    training = replace(tile_tensors(together, place.fabric.device), masks=answers)
     if recipe.data.fourfold_shift:
         drawn = torch.Generator().manual_seed(recipe.seed)
         training = fourfold(training, shift=recipe.data.fourfold_shift, rng=drawn)

@@ -58,7 +58,8 @@ def write_held_out(path: Path, tiles: TileSet, scores: NDArray[np.float64]) -> N
 def boundary_px(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Pixel sides between salt and no salt inside each tile (n, h, w): (n,)."""
     salt = masks != 0
-    return (salt[:, 1:] != salt[:, :-1]).sum((1, 2)) + (salt[:, :, 1:] != salt[:, :, :-1]).sum((1, 2))
+    below, beside = salt[:, 1:] != salt[:, :-1], salt[:, :, 1:] != salt[:, :, :-1]
+    return np.asarray(below.sum((1, 2)) + beside.sum((1, 2)), dtype=np.int64)
 
 
 def compare_runs(first: Path, second: Path) -> list[Difference]:

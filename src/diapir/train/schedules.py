@@ -63,7 +63,8 @@ def noam(step: int, *, peak: float, warmup: int) -> float:
     Source: Vaswani et al. 2017, equation 3 (arXiv:1706.03762), scaled to its peak as the 9th place did.
     """
     count = float(max(step, 1))
-    return peak * math.sqrt(warmup) * min(count**-0.5, count * warmup**-1.5)
+    rise: float = count * warmup**-1.5
+    return peak * math.sqrt(warmup) * min(1.0 / math.sqrt(count), rise)
 
 
 def plateau(scores: Sequence[float], *, peak: float, factor: float, patience: int, lowest: float) -> float:
