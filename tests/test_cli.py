@@ -193,10 +193,10 @@ def test_all_faults_of_a_recipe_are_told_at_once(diapir: Command, tmp_path: Path
     answer = diapir("run", tmp_path / "bad.yaml", "--out", tmp_path / "run", "--set", "average.decay=7")
     assert answer.status == 2
     assert answer.err.splitlines() == [
-        f"error: {tmp_path / 'bad.yaml'}: seed: input should be a valid integer, found 'x'",
         f"error: {tmp_path / 'bad.yaml'}: stages.0.epochs: this key is needed, and missing",
         f"error: {tmp_path / 'bad.yaml'}: stages.0.epoch: unknown key (value 3); did you mean 'epochs'?",
         f"error: {tmp_path / 'bad.yaml'}: average.decay: input should be less than 1, found 7",
+        f"error: {tmp_path / 'bad.yaml'}: seed: input should be a valid integer, found 'x'",
     ]
     assert not (tmp_path / "run").exists()
 
@@ -291,7 +291,7 @@ def test_a_run_that_cannot_succeed_is_status_3_with_the_cause(diapir: Command, t
     assert answer.status == 3
     assert "Traceback" not in answer.err
     last = answer.err.splitlines()[-1]
-    assert last.startswith("error: fold 0, stage small, epoch 1: the loss is ")
+    assert last.startswith("error: train fold 0, stage small, epoch 1: the loss is ")
     assert "the learning rate" in last
 
 
@@ -387,7 +387,7 @@ def stopped_in_training(process: subprocess.Popen[str], number: signal.Signals) 
     """Send a signal after the first epoch; exit status and the last line."""
     assert process.stderr is not None
     first = process.stderr.readline()
-    assert first.startswith("fold 0  small"), first + process.stderr.read()
+    assert first.startswith("train fold 0  small"), first + process.stderr.read()
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert out == ""
@@ -458,7 +458,7 @@ def test_two_processes_are_stopped_by_a_signal_to_the_first_and_go_on(tmp_path: 
     with started("run", path, "--out", out, "--devices", 2, "--resume") as process:
         assert process.communicate(timeout=300)[0].count("score  ") == 1
     assert process.returncode == 0
-    assert len(read_log(out / "fold-0")) == tiny_run_recipe(LONG).stages[0].epochs + 2
+    assert len(read_log(out / "train" / "fold-0")) == tiny_run_recipe(LONG).stages[0].epochs + 2
 
 
 def test_helpers_of_a_run_leave_words_and_status_to_the_first_process(

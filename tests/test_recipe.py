@@ -76,7 +76,12 @@ def test_a_recipe_with_every_section_comes_back(tmp_path: Path) -> None:
 # Unknown keys, wrong types.
 
 
-@pytest.mark.parametrize("place", list(places(WHOLE)), ids=lambda place: ".".join(map(str, place)) or "top")
+# The names in `models` are the user's own.
+@pytest.mark.parametrize(
+    "place",
+    [place for place in places(WHOLE) if place != ("models",)],
+    ids=lambda place: ".".join(map(str, place)) or "top",
+)
 def test_an_unknown_key_is_named_at_every_depth(place: tuple[Any, ...]) -> None:
     raw = copy.deepcopy(WHOLE)
     at(raw, place)["zyzzyva"] = [1, 2]
@@ -117,6 +122,32 @@ def test_a_wrong_type_is_told_with_path_and_value(data: st.DataObject) -> None:
     (fault,) = error.value.faults
     assert fault.where == "r: " + ".".join(map(str, place))
     assert fault.what == f"expected a mapping of settings, found {wrong!r}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ("net: {kind: resnet}", "net: expected the key 'kind' with one of 'unet', 'bes', 'phalanx', "),
+        (
+            "net: {encoder: {name: resnet18}}",
+            "net.encoder: expected the key 'kind' with one of 'timm', 'residual', found",
+        ),
+        ("models: {small: 3}", "models.small: expected a mapping of settings, found 3"),
+        ("models: 3", "models: expected a mapping of settings, found 3"),
+        ("steps: [{name: t}]", "steps.0: expected the key 'do' with one of 'train', 'predict', 'pseudo-label', "),
+        (
+            "steps: [{do: blend, name: b, of: [a, c], ensemble: {blend: {weights: score}}}]",
+            "steps.0.ensemble.blend: expected the key 'name' with one of 'mean', 'weighted', ",
+        ),
+        (
+            "steps: [{do: post-process, name: b, of: a, edits: [{name: fill}]}]",
+            "steps.0.edits.0: expected the key 'name' with one of 'threshold', 'small_salt', ",
+        ),
+    ],
+)
+def test_what_may_stand_there_is_told(tmp_path: Path, settings: str, fault: str) -> None:
+    (told,) = faults(tmp_path, f"{LEAST}{settings}\n")
+    assert told.startswith(fault)
 
 
 @pytest.mark.parametrize(
@@ -492,6 +523,7 @@ SPELLINGS = [
         "convolutions",
         "halving",
         "mean",
+        "frame",
     ],
     0.5,
 ]
@@ -499,8 +531,7 @@ SPELLINGS = [
 TIED = {
     "folds.groups", "net.encoder.kind", "net.encoder.widths", "net.encoder.blocks", "net.encoder.stem",
     "net.decoder.widths", "net.decoder.subpixel", "net.has_salt_head", "stages.0.keep_state", "stages.1.augment",
-    "augment.changes",
-    "stages.0.start_from",
+    "augment.changes", "net.kind", "stages.0.start_from", "stages.0.loss.side", "stages.1.loss.side", "steps",
 }  # fmt: skip
 
 
@@ -519,6 +550,30 @@ def test_the_digest_changes_with_every_setting(place: str) -> None:
         except InputError:
             continue
     assert others - {digest}, "none of the changes was allowed"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"net": {"kind": "laurans"}},
+        {"net": {"kind": "place-28"}},
+        {"stages.0.loss.side": 0.2},
+        {
+            "steps": [
+                {"do": "train", "name": "a"},
+                {"do": "predict", "name": "b", "of": "a"},
+                {"do": "submit", "of": "b"},
+            ]
+        },
+        {"models": {"other": {}}},
+    ],
+    ids=["net", "another net", "side", "steps", "models"],
+)
+def test_the_digest_changes_with_what_goes_with_others(changes: dict[str, Any]) -> None:
+    plain: dict[str, Any] = {"stages.0.loss.has_salt": 0.0, "stages.1.loss.has_salt": 0.0, "net.has_salt_head": False}
+    if "stages.0.loss.side" in changes:
+        plain = {"net": {"kind": "rozhkov"}, "stages.0.loss.side": 0.1}
+    assert tiny_recipe(plain | changes).digest != tiny_recipe(plain).digest
 
 
 def test_defaults_spelled_out_are_the_same_recipe(tmp_path: Path) -> None:

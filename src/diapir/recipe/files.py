@@ -20,10 +20,6 @@ from diapir.recipe.sections import Section
 from diapir.recipe.whole import Recipe
 
 _Path = tuple[int | str, ...]
-_TAGS = {
-    "'kind'": "'timm', 'residual'",
-    "'do'": "'train', 'predict', 'pseudo-label', 'blend', 'post-process', 'submit'",
-}
 # Aliases let a small file describe a huge value: it is shown in part, without being written out first.
 _SHORT = reprlib.Repr()
 _MOST_DIGITS = 9
@@ -118,7 +114,7 @@ def _findings(error: ValidationError, raw: Mapping[str, Any]) -> list[_Finding]:
         kind, near = items[0]["type"], _nearest(path) if path else None
         meant = _setting(path) if kind != "extra_forbidden" else (*path[:-1], near) if near else None
         # Several at one path are the types of a choice; a check of several settings tells one fault a line.
-        what = " or ".join(_sentence(item) for item in items)
+        what = " or ".join(_sentence(item, path) for item in items)
         lines = what.splitlines() if kind == "value_error" else [what + _found(items[0], path)]
         findings += [_Finding(path, kind, line, meant) for line in lines]
     return [finding for finding in findings if not _is_only_emptied(finding, findings)]
@@ -150,7 +146,7 @@ def _resolved(node: Any, place: Sequence[int | str], *, missing: bool) -> _Path 
     return (first, *below) if below is not None else _resolved(node, rest, missing=missing)
 
 
-def _sentence(item: ErrorDetails) -> str:
+def _sentence(item: ErrorDetails, path: _Path) -> str:
     match item["type"]:
         case "extra_forbidden" | "invalid_key":
             return "unknown key"
@@ -159,9 +155,10 @@ def _sentence(item: ErrorDetails) -> str:
         case "missing":
             return "this key is needed, and missing"
         case "union_tag_not_found" | "union_tag_invalid":
-            key = item["ctx"]["discriminator"]
-            return f"expected the key {key} with one of {_TAGS[key]}"
-        case "model_type" | "model_attributes_type":
+            # Of a choice that a function makes, pydantic gives the function's name: it looks at `kind`.
+            key = "kind" if item["ctx"]["discriminator"].endswith("()") else item["ctx"]["discriminator"].strip("'")
+            return f"expected the key '{key}' with one of {', '.join(map(repr, _choices(path, key)))}"
+        case "model_type" | "model_attributes_type" | "dict_type":
             return "expected a mapping of settings"
         case "tuple_type":
             return "expected a list"
@@ -245,6 +242,16 @@ def _dotted(path: _Path) -> str:
 
 def _keys_at(path: Sequence[int | str]) -> set[str]:
     """Keys that exist in the section at a path; in any of them where the path may lead to several."""
+    return {key for section in _sections_at(path) for key in section.model_fields}
+
+
+def _choices(path: Sequence[int | str], key: str) -> list[str]:
+    """What `key` may say at a path where it tells several sections apart."""
+    fields = [section.model_fields[key] for section in _sections_at(path) if key in section.model_fields]
+    return list(dict.fromkeys(value for field in fields for value in typing.get_args(field.annotation)))
+
+
+def _sections_at(path: Sequence[int | str]) -> list[type[Section]]:
     sections: list[type[Section]] = [Recipe]
     is_name = False  # of an entry of a mapping, which is no key of a section
     for part in path:
@@ -254,7 +261,7 @@ def _keys_at(path: Sequence[int | str]) -> set[str]:
             is_name = any(typing.get_origin(field.annotation) is dict for field in fields)
         else:
             is_name = False
-    return {key for section in sections for key in section.model_fields}
+    return sections
 
 
 def _sections_in(annotation: Any) -> list[type[Section]]:
