@@ -13,9 +13,11 @@ from diapir.data.tiles import DataSet
 from diapir.faults import InputError
 from diapir.pipeline import training
 from diapir.pipeline.plan import plan_steps
-from diapir.pipeline.predictions import read_predictions
-from diapir.pipeline.pseudo import AUDIT, confidence, read_pseudo_labels
+from diapir.pipeline.predictions import Predictions, read_predictions, write_predictions
+from diapir.pipeline.pseudo import AUDIT, confidence, pseudo_label, read_pseudo_labels
 from diapir.pipeline.run import run_recipe, show_plan
+from diapir.pipeline.workplace import Workplace
+from diapir.recipe.steps import PseudoLabel
 from diapir.recipe.whole import Recipe
 from diapir.runs import read_json
 from fake_training import TINY, tiny_run_recipe
@@ -86,6 +88,38 @@ def test_the_audit_names_model_round_and_confidence_of_every_label(finished: Pat
     own = read_predictions(finished / "teacher-says", 1).unlabelled
     told = [float(row["confidence"]) for row in rows[5:]]
     assert told == pytest.approx(confidence(own, low=0.2, high=0.8), abs=1e-4)
+
+
+def labelled_by_size(out: Path, data: DataSet, **settings: Any) -> list[list[int]]:
+    """Rows that each of two folds is given: tile k has 10 k pixels of salt in the mean of all folds."""
+    probability = np.zeros((5, 101, 101), np.float16)
+    for row, tile in enumerate(probability):
+        tile.reshape(-1)[: 10 * row] = 1.0
+    probability[3, -1] = 0.5  # a hundredth unsure
+    write_predictions(out / "says", Predictions(np.arange(0), probability[:0], probability))
+    step = PseudoLabel(do="pseudo-label", name="round", of="says", leak_free=False, drop_constant=False, **settings)
+    place = Workplace(tiny_run_recipe(), data, np.arange(20) % 2, out, fabric=None)  # type: ignore[arg-type]  # not asked
+    pseudo_label(place, step, folds=(0, 1), number=1)
+    return [read_pseudo_labels(out / "round", fold)[0].tolist() for fold in (0, 1)]
+
+
+def test_sizes_choose_by_pixels_of_salt_confidence_and_every_so_many(tmp_path: Path, data: DataSet) -> None:
+    sizes = [{"least_px": 0, "most_px": 0}, {"least_px": 11, "most_px": 40}]
+    assert labelled_by_size(tmp_path / "a", data, sizes=sizes) == [[0, 2, 3, 4]] * 2
+    assert labelled_by_size(tmp_path / "b", data, sizes=[sizes[0], sizes[1] | {"confidence": 0.995}]) == [[0, 2, 4]] * 2
+    assert labelled_by_size(tmp_path / "c", data, sizes=[sizes[1] | {"every": 2}]) == [[2, 4]] * 2
+    with pytest.raises(InputError, match="no tile fits any of its sizes"):
+        labelled_by_size(tmp_path / "d", data, sizes=[{"least_px": 1, "most_px": 9}])
+
+
+def test_labels_are_shared_out_so_that_each_fold_has_its_own(tmp_path: Path, data: DataSet) -> None:
+    assert labelled_by_size(tmp_path, data, share_out=True) == [[0, 2, 4], [1, 3]]
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "round" / AUDIT).read_text())))
+    assert [(row["id"], row["trains"]) for row in rows[2:4]] == [
+        (data.unlabelled.ids[4], "fold 0"),
+        (data.unlabelled.ids[1], "fold 1"),
+    ]
+    assert {row["model"] for row in rows} == {"says mean of all folds"}
 
 
 def test_confidence_is_the_share_of_sure_pixels() -> None:
@@ -182,6 +216,12 @@ def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
         ({"steps.4.tiles": ["round-2"]}, "steps.4.tiles.0: 'round-2' is no pseudo-label step before this one"),
         ({"steps.0.model": "other"}, "steps.0.model: 'other' is none of models: none"),
         ({"steps.4.one_model": True}, "no tile is left to score it on"),
+        ({"steps.3.one_model": True}, "steps.3.one_model: true, but 'round-1' labels for each fold apart"),
+        ({"steps.2.sizes": [{"least_px": 9, "most_px": 3}]}, "steps.2.sizes.0: least_px 9 is above most_px 3"),
+        (
+            {"steps.2.sizes": [{"least_px": 0, "most_px": 3}, {"least_px": 3, "most_px": 5}]},
+            "sizes: 3 pixels of salt are in two of them",
+        ),
         ({"steps": STEPS[:-1]}, "the last one, and no other, must be a submit step"),
     ],
 )  # fmt: skip

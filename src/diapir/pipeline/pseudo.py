@@ -42,34 +42,62 @@ def pseudo_label(place: Workplace, step: PseudoLabel, *, folds: tuple[int, ...],
     """
     folder = place.out / step.name
     rows_of_audit, counts = [], {}
-    for fold in folds if step.leak_free else (None,):
-        probability = read_predictions(place.out / step.of, fold).unlabelled
+    for part, fold in enumerate(folds if step.leak_free or step.share_out else (None,)):
+        probability = read_predictions(place.out / step.of, fold if step.leak_free else None).unlabelled
         sure = confidence(probability, low=step.low, high=step.high)
-        taken = sure >= step.confidence
-        if step.drop_constant:
-            images = place.data.unlabelled.images
-            taken &= np.ptp(images.reshape(len(images), -1), axis=1) > 0
-        rows = np.flatnonzero(taken)
+        rows = _chosen(step, probability, sure, place.data.unlabelled.images)
+        rows = rows[part :: len(folds)] if step.share_out else rows
         if not len(rows):
             best = f"the surest has {sure.max():.3f}" if len(sure) else "there are no unlabelled tiles"
-            raise InputError.of(f"step {step.name}", f"no tile reaches confidence {step.confidence}; {best}")
+            wanted = (
+                f"no tile reaches confidence {step.confidence}" if not step.sizes else "no tile fits any of its sizes"
+            )
+            raise InputError.of(f"step {step.name}", f"{wanted}; {best}")
         chosen = probability[rows]
         masks = np.asarray(chosen) if step.soft else (chosen > 0.5).astype(np.uint8)
         write_array(folder / _name("rows", fold), rows)
         write_array(folder / _name("masks", fold), masks)
-        counts["all folds" if fold is None else f"fold {fold}"] = len(rows)
+        trained = "all folds" if fold is None else f"fold {fold}"
+        counts[trained] = len(rows)
         ids = place.data.unlabelled.ids
-        model = f"{step.of} {'mean of all folds' if fold is None else f'fold {fold}'}"
+        model = f"{step.of} {f'fold {fold}' if step.leak_free else 'mean of all folds'}"
         salt = (chosen > 0.5).mean((1, 2))
         rows_of_audit += [
-            (ids[row], model, number, f"{sure[row]:.4f}", f"{share:.4f}") for row, share in zip(rows, salt, strict=True)
+            (ids[row], model, trained, number, f"{sure[row]:.4f}", f"{share:.4f}")
+            for row, share in zip(rows, salt, strict=True)
         ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "model", "round", "confidence", "salt_share"])
+    writer.writerow(["id", "model", "trains", "round", "confidence", "salt_share"])
     writer.writerows(rows_of_audit)
     write_text(folder / AUDIT, text.getvalue())
     return {"round": number, "tiles": counts, "leak_free": step.leak_free}
+
+
+def _chosen(
+    step: PseudoLabel,
+    probability: NDArray[np.floating],
+    sure: NDArray[np.float64],
+    images: NDArray[np.uint8],
+) -> NDArray[np.int64]:
+    """The tiles that are taken, in their order."""
+    allowed = np.ones(len(sure), dtype=bool)
+    if step.drop_constant:
+        allowed &= np.ptp(images.reshape(len(images), -1), axis=1) > 0
+    if not step.sizes:
+        return np.flatnonzero(allowed & (sure >= step.confidence))
+    salt_px = np.concatenate(
+        [
+            (probability[start : start + _CHUNK] > 0.5).sum((1, 2), dtype=np.int64)
+            for start in range(0, len(probability), _CHUNK)
+        ]
+    )
+    taken = []
+    for size in step.sizes:
+        least = step.confidence if size.confidence is None else size.confidence
+        of_size = allowed & (salt_px >= size.least_px) & (salt_px <= size.most_px)
+        taken.append(np.flatnonzero(of_size & (sure >= least))[:: size.every])
+    return np.sort(np.concatenate(taken))
 
 
 def read_pseudo_labels(folder: Path, fold: Fold) -> tuple[NDArray[np.int64], NDArray[Any]]:

@@ -24,7 +24,7 @@ def smoke_recipe(recipe: Recipe, *, side: int | None = None) -> Recipe:
         for stage in step.get("stages", ()):
             _shrink_stage(stage, side=side)
         if step["do"] == "pseudo-label":
-            step |= {"confidence": 0.0, "drop_constant": False}
+            step |= {"confidence": 0.0, "drop_constant": False, "sizes": []}
     return Recipe.model_validate(raw)
 
 

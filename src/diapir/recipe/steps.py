@@ -1,13 +1,14 @@
 """The steps of a run: what is done, in which order, and from which earlier step each takes what it needs."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, assert_never
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diapir.recipe.mosaics import MosaicRule
 from diapir.recipe.predicting import Ensemble, PostProcess
-from diapir.recipe.sections import Fraction, Section
+from diapir.recipe.sections import Count, Fraction, Section, Whole
 from diapir.recipe.training import Stage
 
 LABELLED = "labelled"
@@ -49,6 +50,27 @@ class PredictStep(Section):
     of: Name
 
 
+class SizeClass(Section):
+    """Pseudo-labels with so much salt.
+
+    Args:
+        least_px, most_px: pixels of salt.
+        confidence: least confidence of a tile, in place of the step's.
+        every: of those that are sure enough, each so many-th is taken, in the order of the tiles.
+    """
+
+    least_px: Annotated[Whole, Field(ge=0)]
+    most_px: Annotated[Whole, Field(ge=0)]
+    confidence: Fraction | None = None
+    every: Count = 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SizeClass":
+        if self.least_px > self.most_px:
+            raise ValueError(f"least_px {self.least_px} is above most_px {self.most_px}")
+        return self
+
+
 class PseudoLabel(Section):
     """Masks for the unlabelled tiles whose prediction is sure; confidence is the share of sure pixels.
 
@@ -60,6 +82,8 @@ class PseudoLabel(Section):
             the mean of all folds, as published: held-out scores of what is trained on them are then too high.
         soft: keep probabilities for masks.
         drop_constant: leave out tiles of one grey value.
+        sizes: what is taken of masks of each size; a tile of a size that none of them covers is left out. None for all.
+        share_out: cut the tiles that are taken into as many parts as there are folds, and give each fold one of them.
     """
 
     do: Literal["pseudo-label"]
@@ -71,6 +95,16 @@ class PseudoLabel(Section):
     leak_free: bool = True
     soft: bool = False
     drop_constant: bool = True
+    sizes: tuple[SizeClass, ...] = ()
+    share_out: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> "PseudoLabel":
+        ranges = sorted((each.least_px, each.most_px) for each in self.sizes)
+        for (_, most), (least, _) in itertools.pairwise(ranges):
+            if least <= most:
+                raise ValueError(f"sizes: {least} pixels of salt are in two of them")
+        return self
 
 
 class BlendStep(Section):
@@ -158,12 +192,25 @@ def step_faults(steps: tuple[Step, ...], *, models: Mapping[str, object]) -> Ite
                 known = ", ".join(one for one, kind in earlier.items() if kind in kinds) or "none"
                 wanted = " or ".join(sorted(kinds))
                 yield f"{place}.{key}: '{name}' is no {wanted} step before this one; there is {known}"
-        if isinstance(step, Train) and step.model and step.model not in models:
-            yield f"{place}.model: '{step.model}' is none of models: {', '.join(models) or 'none'}"
-        if isinstance(step, Train) and step.one_model and LABELLED in step.tiles:
-            yield f"{place}.one_model: true, but with '{LABELLED}' among tiles no tile is left to score it on"
+        if isinstance(step, Train):
+            yield from (f"{place}.{fault}" for fault in _train_faults(step, steps[:row], models=models))
         if isinstance(step, PostProcessStep) and any(edit.name == "has_salt_gate" for edit in step.edits):
             yield f"{place}.edits: 'has_salt_gate' asks for probabilities that predict steps do not keep"
         earlier[step.name] = step.do
     if not steps or steps[-1].do != "submit" or [step.do for step in steps].count("submit") > 1:
         yield "steps: the last one, and no other, must be a submit step"
+
+
+def _train_faults(step: Train, before: Sequence[Step], *, models: Mapping[str, object]) -> Iterator[str]:
+    if step.model and step.model not in models:
+        yield f"model: '{step.model}' is none of models: {', '.join(models) or 'none'}"
+    if not step.one_model:
+        return
+    if LABELLED in step.tiles:
+        yield f"one_model: true, but with '{LABELLED}' among tiles no tile is left to score it on"
+    for one in before:
+        if isinstance(one, PseudoLabel) and one.name in step.tiles and (one.leak_free or one.share_out):
+            yield (
+                f"one_model: true, but '{one.name}' labels for each fold apart: "
+                "it needs leak_free: false and share_out: false"
+            )
