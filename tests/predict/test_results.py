@@ -34,6 +34,22 @@ def test_a_recipe_that_nobody_published_stands_there_too(tmp_path: Path) -> None
     assert "| one | not published | 0.828" in results_page(results(tmp_path, RECORD))
 
 
+def test_a_variant_follows_its_system_and_is_held_against_its_figures(tmp_path: Path) -> None:
+    published = "".join(f"{name}: {{local: 0.8, public: null, private: null, of: x}}\n" for name in ("two", "one"))
+    folder = results(tmp_path, RECORD, published=published)
+    for name in ("two-cpu", "another"):
+        write_json(folder / name / "record.json", RECORD)
+    lines = [line.split(" | ") for line in results_page(folder).splitlines() if line.startswith("| ")][1:]
+    assert [line[0] for line in lines] == ["| two", "| two-cpu", "| one", "| another"]
+    assert [line[3].rstrip(" |") for line in lines] == ["", "+0.028", "+0.028", ""]
+
+
+def test_notes_follow_the_table(tmp_path: Path) -> None:
+    folder = results(tmp_path, RECORD)
+    write_text(tmp_path / "notes.md", "## Tried\n\nThis.\n")
+    assert results_page(folder).endswith("tiles.\n\n## Tried\n\nThis.\n")
+
+
 def test_every_gap_of_a_record_is_told(tmp_path: Path) -> None:
     record = {key: value for key, value in RECORD.items() if key not in ("score", "device")}
     with pytest.raises(InputError) as error:

@@ -1,5 +1,6 @@
 """The table of results: what the teams of 2018 reported, and what our runs reached, from their records alone."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ _HEAD = """\
 # Results on the competition's tiles
 
 Written by `diapir results` from the records under `results/`; nothing here is typed in. Our scores are of tiles that
-were held out, with a bootstrap 95 % interval over tiles; the teams' are local, public and private.
+were held out, with a bootstrap 95 % interval over tiles; the teams' are local, public and private. A recipe NAME-cpu is
+the system NAME made narrow and short for two processor cores, and stands beside the same published figures.
 
 | recipe | published: local / public / private | ours (95 % interval) | gap to local | folds | minutes | hardware |
 |---|---|---|---|---|---|---|"""
@@ -22,6 +24,8 @@ were held out, with a bootstrap 95 % interval over tiles; the teams' are local, 
 
 def results_page(folder: Path) -> str:
     """The page, as Markdown, of a folder with one folder a recipe (`record.json` in it) and `published.yaml` above it.
+
+    What `notes.md` beside `published.yaml` says, if there is one, follows the table.
 
     Args:
         folder: such as `results/tgs`.
@@ -38,11 +42,21 @@ def results_page(folder: Path) -> str:
     ]
     raise_if_any(faults)
     published = _read_published(folder.parent / "published.yaml")
-    names = [*published, *(name for name in records if name not in published)]
-    rows = [_row(name, published.get(name), records.get(name)) for name in names]
+    system_of = {name: _system(name, published) for name in [*published, *records]}
+    # Each system is followed by its smaller variants; what nobody published comes last.
+    order = {name: place for place, name in enumerate(published)}
+    names = sorted(system_of, key=lambda name: (order.get(system_of[name], len(order)), name != system_of[name], name))
+    rows = [_row(name, published.get(system_of[name]), records.get(name)) for name in names]
     notes = [f"- {name}: published figures are of {facts['of']}." for name, facts in published.items()]
     notes += [f"- {name}: ours is the {record['score_kind']}." for name, record in records.items()]
-    return "\n".join([_HEAD, *rows, "", *notes]) + "\n"
+    more = folder.parent / "notes.md"
+    told = ["", more.read_text(encoding="utf-8").rstrip()] if more.exists() else []
+    return "\n".join([_HEAD, *rows, "", *notes, *told]) + "\n"
+
+
+def _system(name: str, published: Mapping[str, object]) -> str:
+    """The published system that a recipe is, or is a smaller variant of; else the recipe itself."""
+    return next((system for system in published if name.startswith(f"{system}-")), name)
 
 
 def _row(name: str, facts: dict[str, Any] | None, record: dict[str, Any] | None) -> str:
