@@ -1,5 +1,6 @@
 """Every recipe in recipes/ runs from tiles to submission, each of its steps, at the smallest size."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,4 @@ def test_a_recipe_runs_from_end_to_end(path: Path, tmp_path: Path) -> None:
     assert len(read_submission(tmp_path / "run" / "submission.csv").texts) == UNLABELLED
     for step in recipe.all_steps:
         assert read_json(tmp_path / "run" / step.name / "step.json")["finished"], step.name
+    shutil.rmtree(tmp_path / "run")  # gigabytes, which pytest would keep
