@@ -24,6 +24,7 @@ _TAGS = {
     "'kind'": "'timm', 'residual'",
     "'do'": "'train', 'predict', 'pseudo-label', 'blend', 'post-process', 'submit'",
 }
+_TAG_KEYS = {"kind_of_net()": "'kind'", "kind_of_semi()": "'kind'"}
 # Aliases let a small file describe a huge value: it is shown in part, without being written out first.
 _SHORT = reprlib.Repr()
 _MOST_DIGITS = 9
@@ -159,8 +160,8 @@ def _sentence(item: ErrorDetails) -> str:
         case "missing":
             return "this key is needed, and missing"
         case "union_tag_not_found" | "union_tag_invalid":
-            key = item["ctx"]["discriminator"]
-            return f"expected the key {key} with one of {_TAGS[key]}"
+            key, known = item["ctx"]["discriminator"], item["ctx"].get("expected_tags")
+            return f"expected the key {_TAG_KEYS.get(key, key)} with one of {known or _TAGS[key]}"
         case "model_type" | "model_attributes_type":
             return "expected a mapping of settings"
         case "tuple_type":

@@ -27,6 +27,8 @@ def _shrink_model(model: dict[str, Any]) -> None:
     if "weights" in model["net"].get("encoder", {}):
         model["net"]["encoder"]["weights"] = "none"
     model["predict"]["batch"] = UNLABELLED
+    if model["semi"] is not None:
+        model["semi"]["rampup_epochs"] = 1
     for stage in model["stages"]:
         _shrink_stage(stage)
 
