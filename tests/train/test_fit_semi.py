@@ -13,6 +13,7 @@ from diapir.faults import InputError
 from diapir.nets.weights import load_tensors
 from diapir.recipe.whole import Recipe
 from diapir.train import fit
+from diapir.train.averaging import move_average
 from diapir.train.checkpoint import NAME
 from diapir.train.epoch_log import read_log
 from diapir.train.sitting import Fold
@@ -93,11 +94,10 @@ def test_the_teacher_is_kept_and_scored(tmp_path: Path, monkeypatch: pytest.Monk
     # Of so long a memory, it is the plain mean of the student after every step.
     recipe = tiny_recipe(SEMI["mean-teacher"] | {"semi.decay": 0.9999})
     seen: list[dict[str, Tensor]] = []
-    move = fit.move_average
 
     def note(average: nn.Module, net: nn.Module, *, decay: float) -> None:
         seen.append({name: value.detach().clone() for name, value in net.state_dict().items()})
-        move(average, net, decay=decay)
+        move_average(average, net, decay=decay)
 
     monkeypatch.setattr(fit, "move_average", note)
     train(recipe, tmp_path)
