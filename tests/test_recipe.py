@@ -50,6 +50,7 @@ ABSENT: dict[str, Any] = {
     "stages.0.augment": {},
     "stages.0.snapshot": {},
     "stages.1.snapshot": {},
+    "semi": {"kind": "co-training"},
 }
 WHOLE: dict[str, Any] = yaml.safe_load(write_recipe(tiny_recipe(ABSENT)))
 
@@ -531,7 +532,8 @@ SPELLINGS = [
 TIED = {
     "folds.groups", "net.encoder.kind", "net.encoder.widths", "net.encoder.blocks", "net.encoder.stem",
     "net.decoder.widths", "net.decoder.subpixel", "net.has_salt_head", "stages.0.keep_state", "stages.1.augment",
-    "augment.changes", "net.kind", "stages.0.start_from", "stages.0.loss.side", "stages.1.loss.side", "steps",
+    "augment.changes", "net.kind", "semi.kind", "stages.0.start_from", "stages.0.loss.side", "stages.1.loss.side",
+    "steps",
 }  # fmt: skip
 
 

@@ -10,13 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
 from diapir.nets.framing import Frame, InputSpec
 from diapir.nets.unet import Outputs
 from diapir.recipe.training import Augment, Loss
-from diapir.train import loop
-from diapir.train.loop import Plan
+from diapir.train.loop import Plan, supervised_loss
 
 TILE, FRAMED, TOP = 10, 16, 3
 PAD, RESIZE, NATIVE = Frame("pad", FRAMED), Frame("resize", FRAMED), Frame("native")
@@ -38,17 +37,6 @@ class Given(NamedTuple):
     mask: Tensor
     sides: tuple[Tensor, ...]
     has_salt: Tensor
-
-
-class Gives(nn.Module):
-    """A net that gives what it is told, whatever it sees."""
-
-    def __init__(self, given: Given) -> None:
-        super().__init__()
-        self.given = given
-
-    def forward(self, _: Tensor) -> Outputs:
-        return Outputs(self.given.mask, self.given.has_salt, self.given.sides)
 
 
 def masks() -> Tensor:
@@ -81,7 +69,7 @@ def loss_of(section: Loss, frame: Frame, found: Given, truth: Tensor) -> Tensor:
         autocast=nullcontext,
         backward=torch.autograd.backward,
     )
-    return loop._loss(Gives(found), torch.zeros(1), truth, plan=plan)
+    return supervised_loss(Outputs(found.mask, found.has_salt, found.sides), truth, plan=plan)
 
 
 # The plain version: scalars of one image at a time.

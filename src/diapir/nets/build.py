@@ -8,6 +8,7 @@ from diapir.nets.blocks import ScSE
 from diapir.nets.encoders import Encoder, ResidualEncoder, TimmEncoder
 from diapir.nets.laurans import LauransNet
 from diapir.nets.odoh import DilatedUNet, VanillaUNet
+from diapir.nets.pair import Pair
 from diapir.nets.place_01_bes import BesUNet
 from diapir.nets.place_01_phalanx import PhalanxUNet, phalanx_resize, phalanx_v3, phalanx_v4, phalanx_v5
 from diapir.nets.place_09 import Place09
@@ -17,6 +18,15 @@ from diapir.nets.place_28 import Place28Net
 from diapir.nets.unet import BlockFactory, UNet
 from diapir.recipe import nets as recipe
 from diapir.recipe import published_nets as published
+from diapir.recipe.semi import CoTraining
+from diapir.recipe.whole import Model
+
+
+def build_model(model: Model, *, in_channels: int) -> nn.Module:
+    """What a model trains and predicts with: its net, or the two that teach each other. Raises as `build_net`."""
+    if isinstance(model.semi, CoTraining):
+        return Pair(*(build_net(model.net, in_channels=in_channels) for _ in range(2)))
+    return build_net(model.net, in_channels=in_channels)
 
 
 def build_net(section: recipe.Net, *, in_channels: int) -> nn.Module:  # noqa: C901  # one case a net

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from diapir.data.tiles import TileSet
-from diapir.nets.build import build_net
+from diapir.nets.build import build_model
 from diapir.nets.framing import InputSpec
 from diapir.nets.infer import predict_probabilities
 from diapir.nets.weights import load_tensors
@@ -81,7 +81,7 @@ def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -
     """
     tensors, facts = load_tensors(weights)
     spec = InputSpec(**facts["spec"] | {"channels": tuple(facts["spec"]["channels"])})
-    net = build_net(own.net, in_channels=len(spec.channels)).to(memory_format=torch.channels_last)
+    net = build_model(own, in_channels=len(spec.channels)).to(memory_format=torch.channels_last)
     net.load_state_dict(tensors)
     net = net.to(fabric.device)
     for batch in predict_probabilities(

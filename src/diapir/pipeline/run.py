@@ -23,7 +23,7 @@ from diapir.pipeline.predicting import mean_batches, predict
 from diapir.pipeline.predictions import read_predictions
 from diapir.pipeline.pseudo import pseudo_label
 from diapir.pipeline.submitting import PICTURE, SUBMISSION, interval_text, submit
-from diapir.pipeline.training import train
+from diapir.pipeline.training import require_unlabelled, train
 from diapir.pipeline.workplace import Workplace, folds_of, folds_to_keep, held_out_folds, step_named
 from diapir.predict.submission import write_submission
 from diapir.processor import is_first_process
@@ -64,7 +64,8 @@ def run_recipe(
 
     Raises:
         InputError: the folder holds another run and `update` is not set, or an unfinished one and `resume` is not set;
-            the data are faulty; or the recipe, the devices or the trackers cannot be had.
+            the data are faulty; the recipe, the devices or the trackers cannot be had; or a train step learns from
+            unlabelled tiles, and there are none.
         Stopped: on SIGTERM or Ctrl-C in training, after the state was saved.
         TrainingFailed: as `fit_fold`.
     """
@@ -77,6 +78,7 @@ def run_recipe(
             require_trackers(tracker_names)
         data, truth = _open_data(recipe, data_path, skip_bad=skip_bad)
         data = _few_tiles(data) if smoke else data
+        require_unlabelled(recipe, data)
         plan = plan_steps(recipe, out, data_digest=data.digest)
         if first and not update and any(one.state == "changed" for one in plan):
             raise InputError.of(

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diapir.data.tiles import TileSet
-from diapir.faults import InputError
+from diapir.data.tiles import DataSet, TileSet
+from diapir.faults import Fault, InputError, raise_if_any
 from diapir.nets.framing import InputSpec
 from diapir.nets.infer import TileTensors
 from diapir.pipeline.pseudo import read_pseudo_labels
 from diapir.pipeline.workplace import Fold as FoldNumber
 from diapir.pipeline.workplace import Workplace, fold_folder, folds_of, held_out_rows, step_named
 from diapir.recipe.steps import LABELLED, Train
+from diapir.recipe.whole import Recipe
 from diapir.train.epoch_log import read_log
 from diapir.train.fit import fit_fold
 from diapir.train.offline import fourfold
@@ -27,6 +28,24 @@ from diapir.train.tile_tensors import input_spec, tile_tensors
 from diapir.train.tracking import open_trackers
 
 
+def require_unlabelled(recipe: Recipe, data: DataSet) -> None:
+    """Refuse train steps that ask for unlabelled tiles of a data set that has none.
+
+    Raises:
+        InputError: naming each of them.
+    """
+    asking = [(step.name, recipe.of_step(step).semi) for step in recipe.all_steps if isinstance(step, Train)]
+    raise_if_any(
+        Fault(
+            f"step {name}",
+            f"semi.kind '{semi.kind}' learns from unlabelled tiles too, and the data have none to use; add some, or "
+            "set semi to null",
+        )
+        for name, semi in asking
+        if semi is not None and not len(_learnable(data.unlabelled, recipe))
+    )
+
+
 def train(place: Workplace, step: Train, *, digest: str, stop_asked: Callable[[], int | None]) -> dict[str, Any]:
     """Train what is not trained yet; gives minutes and epochs, summed and counted over the folds.
 
@@ -34,6 +53,9 @@ def train(place: Workplace, step: Train, *, digest: str, stop_asked: Callable[[]
         Stopped, TrainingFailed, InputError: as `fit_fold`; or a fold has fewer than two tiles to train on.
     """
     recipe = place.recipe.of_step(step)
+    unlabelled = None
+    if recipe.semi is not None:
+        unlabelled = tile_tensors(_learnable(place.data.unlabelled, recipe), place.fabric.device)
     logs = []
     for fold in folds_of(place.recipe, step):
         name = step.name if fold is None else f"{step.name} fold {fold}"
@@ -48,6 +70,7 @@ def train(place: Workplace, step: Train, *, digest: str, stop_asked: Callable[[]
                 held_out=tile_tensors(held_out, place.fabric.device),
                 spec=spec,
                 identity=f"{digest} fold {fold}",
+                unlabelled=unlabelled,
             ),
             folder=folder,
             fabric=place.fabric,
@@ -70,9 +93,7 @@ def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: st
     for source in step.tiles:
         if source == LABELLED:
             tiles = data.labelled.take(np.flatnonzero(place.numbers != fold))
-            assert tiles.masks is not None
-            if recipe.data.drop_constant:
-                tiles = tiles.take(np.flatnonzero(np.ptp(tiles.images.reshape(len(tiles), -1), axis=1) > 0))
+            tiles = _learnable(tiles, recipe)
             assert tiles.masks is not None
             parts.append((tiles, tiles.masks))
         else:
@@ -94,6 +115,13 @@ def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: st
         drawn = torch.Generator().manual_seed(recipe.seed)
         training = fourfold(training, shift=recipe.data.fourfold_shift, rng=drawn)
     return training, input_spec(recipe.of_step(step).input, together, data)
+
+
+def _learnable(tiles: TileSet, recipe: Recipe) -> TileSet:
+    """Tiles without those that the recipe leaves out of training."""
+    if not recipe.data.drop_constant:
+        return tiles
+    return tiles.take(np.flatnonzero(np.ptp(tiles.images.reshape(len(tiles), -1), axis=1) > 0))
 
 
 def _weights_to_begin_with(place: Workplace, step: Train, fold: FoldNumber) -> Path | None:

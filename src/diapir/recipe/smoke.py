@@ -33,6 +33,8 @@ def _shrink_model(model: dict[str, Any], *, side: int | None) -> None:
         model["net"]["encoder"]["weights"] = "none"
     model["predict"]["batch"] = UNLABELLED
     model["framing"] = _smaller(model["framing"], side)
+    if model["semi"] is not None:
+        model["semi"]["rampup_epochs"] = 1
     for stage in model["stages"]:
         _shrink_stage(stage, side=side)
 

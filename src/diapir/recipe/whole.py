@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from diapir.recipe.nets import Net, UNet, net_faults
 from diapir.recipe.sections import Count, Real, Section, Whole
+from diapir.recipe.semi import CoTraining, MeanTeacher, Semi
 from diapir.recipe.steps import STRAIGHT, Name, Step, Train, step_faults
 from diapir.recipe.tiles import Data, Folds, Framing, Input
 from diapir.recipe.training import Augment, Average, Stage
@@ -33,7 +34,11 @@ class Predict(Section):
 
 
 class Model(Section):
-    """One model: what it sees, what it is, how it learns and how it predicts."""
+    """One model: what it sees, what it is, how it learns and how it predicts.
+
+    Args:
+        semi: how unlabelled tiles help it to learn, from its first step to its last; null where they do not.
+    """
 
     framing: Framing = Framing()
     input: Input = Input()
@@ -41,6 +46,7 @@ class Model(Section):
     augment: Augment = Augment()
     stages: tuple[Stage, ...] = ()
     average: Average = Average()
+    semi: Semi | None = None
     predict: Predict = Predict()
 
 
@@ -93,12 +99,18 @@ def _combination_faults(recipe: Recipe) -> Iterator[str]:
     for row, step in enumerate(recipe.all_steps):
         if isinstance(step, Train) and (not step.model or step.model in recipe.models):
             yield from _training_faults(recipe, step, place=f"steps.{row}." if recipe.steps else "")
+            yield from _start_faults(recipe, step, place=f"steps.{row}.")
 
 
 def _model_faults(model: Model, *, place: str) -> Iterator[str]:
     yield from (f"{place}{fault}" for fault in net_faults(model.net))
     if len(set(model.predict.views)) != len(model.predict.views):
         yield f"{place}predict.views: {list(model.predict.views)} names a view twice"
+    if isinstance(model.semi, MeanTeacher) and model.average.decay > 0:
+        yield (
+            f"{place}average.decay: {model.average.decay} would be a second moving average beside that of {place}semi, "
+            f"the teacher: set it to 0, and {place}semi.decay as you want it"
+        )
 
 
 def _training_faults(recipe: Recipe, step: Train, *, place: str) -> Iterator[str]:
@@ -121,6 +133,16 @@ def _training_faults(recipe: Recipe, step: Train, *, place: str) -> Iterator[str
     if own.predict.weights == "snapshots" and not has_snapshots:
         sources = ", ".join(f"{place}stages.{index}.snapshot" for index in range(len(own.stages)))
         yield f"predict.weights: 'snapshots', but there are none: give one of {sources}, or average.method"
+
+
+def _start_faults(recipe: Recipe, step: Train, *, place: str) -> Iterator[str]:
+    """Whether a train step begins with weights of one net that are to be those of two, or the other way round."""
+    before = next((one for one in recipe.all_steps if isinstance(one, Train) and one.name == step.start_from), None)
+    if before is None or (before.model and before.model not in recipe.models):
+        return
+    pairs = [isinstance(recipe.of_step(each).semi, CoTraining) for each in (before, step)]
+    if pairs[0] != pairs[1]:
+        yield f"{place}start_from: '{step.start_from}' and '{step.name}': semi.kind 'co-training' needs to be of both"
 
 
 def _stage_faults(own: Recipe, index: int, *, place: str) -> Iterator[str]:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 
-@torch.no_grad()
 def update_average(average: nn.Module, net: nn.Module, *, step: int, decay: float) -> None:
     """Move an exponential moving average of parameters and batch-norm statistics one step towards the net.
 
@@ -17,10 +16,18 @@ def update_average(average: nn.Module, net: nn.Module, *, step: int, decay: floa
 
     Source: Tarvainen and Valpola 2017, section 2 (arXiv:1703.01780); the warm-up is TensorFlow's.
     """
-    share = 1 - min(decay, (1 + step) / (10 + step))
+    move_average(average, net, decay=min(decay, (1 + step) / (10 + step)))
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, net: nn.Module, *, decay: float) -> None:
+    """Move an average's parameters and batch-norm statistics towards the net's, of which it takes the share 1 - decay.
+
+    Tensors of whole numbers stay as they are.
+    """
     kept = [tensor for tensor in average.state_dict().values() if tensor.is_floating_point()]
     new = [tensor for tensor in net.state_dict().values() if tensor.is_floating_point()]
-    torch._foreach_lerp_(kept, new, share)
+    torch._foreach_lerp_(kept, new, 1 - decay)
 
 
 def halving_shares(count: int) -> list[float]:

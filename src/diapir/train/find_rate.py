@@ -86,7 +86,8 @@ def sweep_rates(
         InputError: the loss falls nowhere.
     """
     stage = recipe.stages[0]
-    net = new_net(recipe, spec)
+    # What the labelled tiles teach alone, to a single net.
+    net = new_net(recipe.model_copy(update={"semi": None}), spec)
     batch = batch_size(stage, len(tiles))
     rng = torch.Generator().manual_seed(recipe.seed)
     rates = np.geomspace(low, high, steps)

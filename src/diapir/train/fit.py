@@ -17,15 +17,17 @@ from diapir.faults import InputError
 from diapir.losses import mixed_loss
 from diapir.nets.framing import net_input
 from diapir.nets.weights import save_tensors
+from diapir.recipe.semi import MeanTeacher
 from diapir.recipe.training import Stage
 from diapir.recipe.whole import Recipe
-from diapir.train.averaging import estimate_norms, update_average
+from diapir.train.averaging import estimate_norms, move_average, update_average
 from diapir.train.bar import TrainingBar
 from diapir.train.cycles import batch_size, cycle_rate, epoch_order, epoch_steps, is_over
 from diapir.train.doctor import TrainingFailed, check_loss, diagnose
 from diapir.train.epoch_log import Record, epoch_line, scores_of, write_log
 from diapir.train.held_out import score_held_out
-from diapir.train.loop import Plan, train_epoch
+from diapir.train.loop import Objective, Plan, train_epoch
+from diapir.train.semi import build_objective, teacher_decay
 from diapir.train.sitting import Fold, Sitting, begin_cycle, begin_sitting, save_due, save_sitting, stage_frame
 from diapir.train.snapshots import (
     SNAPSHOTS,
@@ -67,12 +69,14 @@ def fit_fold(
     Raises:
         Stopped: `stop_asked` named a signal; the state was saved.
         TrainingFailed: the run cannot succeed.
-        InputError: the folder's checkpoint belongs to something else or cannot be read; or a batch has fewer tiles
-            than there are processes.
+        InputError: the folder's checkpoint belongs to something else or cannot be read; a batch has fewer tiles than
+            there are processes; or there are several, and the recipe is a semi-supervised one.
     """
     smallest = min(batch_size(stage, len(fold.train)) for stage in recipe.stages)
     if smallest < fabric.world_size:
         raise InputError.of(f"--devices {fabric.world_size}", f"a batch of {smallest} cannot be shared by so many")
+    if recipe.semi is not None and fabric.world_size > 1:
+        raise InputError.of(f"--devices {fabric.world_size}", f"semi.kind '{recipe.semi.kind}' trains on one: use 1")
     folder.mkdir(parents=True, exist_ok=True)
     sitting = begin_sitting(
         recipe, fold, folder=folder, fabric=fabric, begin_with=begin_with, trackers=trackers, stop_asked=stop_asked
@@ -94,13 +98,7 @@ def _run_epoch(sitting: Sitting, bar: TrainingBar, *, on_step: Callable[[int], N
     pending: list[Tensor] = []
     loss_seen, first_step = float("nan"), sitting.progress.step
     for taken, loss in enumerate(_epoch_steps(sitting), start=1):
-        if sitting.parts.average is not None:
-            update_average(
-                sitting.parts.average,
-                sitting.parts.net,
-                step=sitting.progress.total_steps,
-                decay=sitting.recipe.average.decay,
-            )
+        _follow(sitting)
         pending.append(loss)
         due, asked = save_due(sitting), sitting.stop_asked()
         look = len(pending) == _LOOK_EVERY_STEPS or first_step + taken == sitting.steps
@@ -119,6 +117,15 @@ def _run_epoch(sitting: Sitting, bar: TrainingBar, *, on_step: Callable[[int], N
         on_step(sitting.progress.total_steps)
         if look and asked is not None:
             raise Stopped(asked)
+
+
+def _follow(sitting: Sitting) -> None:
+    """Move the average of the weights, or the teacher, after a step that is not counted yet."""
+    average, net, step = sitting.parts.average, sitting.parts.net, sitting.progress.total_steps
+    if average is not None and isinstance(sitting.recipe.semi, MeanTeacher):
+        move_average(average, net, decay=teacher_decay(step, most=sitting.recipe.semi.decay))
+    elif average is not None:
+        update_average(average, net, step=step, decay=sitting.recipe.average.decay)
 
 
 def _epoch_steps(sitting: Sitting) -> Iterator[Tensor]:
@@ -145,6 +152,27 @@ def _epoch_steps(sitting: Sitting) -> Iterator[Tensor]:
         first_step=sitting.progress.step,
         learning_rate=lambda step: _learning_rate(sitting, step, scores=scores),
         rng=sitting.parts.rng,
+        objective=_objective(sitting, plan=plan),
+    )
+
+
+def _objective(sitting: Sitting, *, plan: Plan) -> Callable[[Tensor], Objective] | None:
+    """What the steps of this epoch learn from where the recipe asks for unlabelled tiles too."""
+    section, fold, parts = sitting.recipe.semi, sitting.fold, sitting.parts
+    if section is None:
+        return None
+    assert fold.unlabelled is not None
+    return build_objective(
+        section,
+        student=sitting.net,
+        teacher=parts.average,
+        pair=parts.net,
+        tiles=fold.train,
+        unlabelled=fold.unlabelled,
+        plan=plan,
+        autocast=sitting.fabric.autocast,
+        epoch=len(sitting.progress.history),
+        rng=parts.rng,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,19 @@ class Plan:
     part: tuple[int, int] = (0, 1)
 
 
+class Objective(NamedTuple):
+    """What a step learns from, scalars on the device.
+
+    Args:
+        loss: what is minimised.
+        told: its supervised part, the mean over the nets: what logs show and failures are recognised by, for the rest
+            of the loss may rise with its weight.
+    """
+
+    loss: Tensor
+    told: Tensor
+
+
 def steps_per_epoch(num_tiles: int, batch: int) -> int:
     """Whole batches in one pass over the tiles; the rest waits for the next epoch's order."""
     return max(num_tiles // batch, 1)
@@ -54,8 +67,9 @@ def train_epoch(
     first_step: int,
     learning_rate: Callable[[int], float],
     rng: torch.Generator,
+    objective: Callable[[Tensor], Objective] | None = None,
 ) -> Iterator[Tensor]:
-    """Take the epoch's steps from `first_step` on; after each, give its loss (a scalar on the device).
+    """Take the epoch's steps from `first_step` on; after each, give its loss as told (a scalar on the device).
 
     Where processes share the batch, it is this process's part of the loss, and the mean over them is the batch's; but
     what the recipe takes over the whole batch, or over images with salt, each process takes over its own share.
@@ -64,21 +78,31 @@ def train_epoch(
         order: the tiles' positions in the order of this epoch.
         learning_rate: rate of each step of the epoch.
         rng: draws every augmentation, on the CPU, the same for any number of processes.
+        objective: of a batch, from its tiles' positions; None for the supervised loss.
     """
     net.train()
+    objective = objective or partial(_supervised, net, tiles, plan=plan, rng=rng)
     for step in range(first_step, steps_per_epoch(len(order), plan.batch)):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step)
         rows = order[step * plan.batch : (step + 1) * plan.batch]
-        inputs, images_truth = _batch(tiles, rows, plan=plan, rng=rng)
-        # Processes' gradients are averaged with equal weight, also where the batch cannot be cut into equal shares.
-        loss = _loss(net, inputs, images_truth, plan=plan) * (len(inputs) * plan.part[1] / len(rows))
+        loss, told = objective(rows)
         optimiser.zero_grad(set_to_none=True)
         plan.backward(loss)
         if plan.clip_norm > 0:
             nn.utils.clip_grad_norm_(net.parameters(), plan.clip_norm)
         optimiser.step()
-        yield loss.detach()
+        yield told.detach()
+
+
+def _supervised(net: nn.Module, tiles: TileTensors, rows: Tensor, *, plan: Plan, rng: torch.Generator) -> Objective:
+    """The stage's loss of this process's share of a batch."""
+    inputs, masks = _batch(tiles, rows, plan=plan, rng=rng)
+    with plan.autocast():
+        outputs: Outputs = net(inputs)
+    # Processes' gradients are averaged with equal weight, also where the batch cannot be cut into equal shares.
+    loss = supervised_loss(outputs, masks, plan=plan) * (len(inputs) * plan.part[1] / len(rows))
+    return Objective(loss, loss)
 
 
 def _batch(tiles: TileTensors, rows: Tensor, *, plan: Plan, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -94,11 +118,13 @@ def _batch(tiles: TileTensors, rows: Tensor, *, plan: Plan, rng: torch.Generator
     return net_input(images, tiles.depths_m[chosen], spec=plan.spec, frame=plan.frame), masks
 
 
-def _loss(net: nn.Module, inputs: Tensor, masks: Tensor, *, plan: Plan) -> Tensor:
-    """The stage's loss: a mean over images, and over those with salt for each side head."""
+def supervised_loss(outputs: Outputs, masks: Tensor, *, plan: Plan) -> Tensor:
+    """The stage's loss: a mean over images, and over those with salt for each side head.
+
+    Args:
+        masks: (n, h, w), the truth of what the net was shown.
+    """
     section = plan.loss
-    with plan.autocast():
-        outputs: Outputs = net(inputs)
     options = {"hinge": section.hinge, "whole_batch": section.whole_batch, "gamma": section.gamma}
     measure = partial(mixed_loss, options=options)
     logits, truth = _compared(outputs.mask[:, None], masks, plan=plan)

@@ -12,12 +12,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from diapir.nets.build import build_net
+from diapir.nets.build import build_model
 from diapir.nets.encoders import TimmEncoder
 from diapir.nets.framing import Frame, InputSpec
 from diapir.nets.infer import TileTensors
+from diapir.nets.pair import Pair
 from diapir.nets.weights import load_encoder_weights, load_tensors
 from diapir.recipe.nets import trained_encoder
+from diapir.recipe.semi import MeanTeacher
 from diapir.recipe.tiles import Framing
 from diapir.recipe.training import Stage
 from diapir.recipe.whole import Recipe
@@ -41,6 +43,7 @@ class Fold:
         held_out: tiles with masks that training never sees.
         spec: channels and scaling.
         identity: digest of recipe, data and fold.
+        unlabelled: tiles to learn from without masks, on the device; None for a recipe that asks for none.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Fold:
     held_out: TileTensors
     spec: InputSpec
     identity: str
+    unlabelled: TileTensors | None = None
 
 
 @dataclass
@@ -111,7 +115,7 @@ class Sitting:
 
     @property
     def predictor(self) -> nn.Module:
-        """What is scored and kept: the net, or its moving average where there is one."""
+        """What is scored and kept: the net, or its moving average, such as a teacher, where there is one."""
         return self.parts.net if self.parts.average is None else self.parts.average
 
 
@@ -133,11 +137,12 @@ def new_net(recipe: Recipe, spec: InputSpec, *, trained: bool = True) -> nn.Modu
         trained: false leaves trained weights out, for others will be loaded.
     """
     torch.manual_seed(recipe.seed)
-    net = build_net(recipe.net, in_channels=len(spec.channels))
+    net = build_model(recipe, in_channels=len(spec.channels))
     wanted = trained_encoder(recipe.net)
     if trained and wanted is not None:
-        assert isinstance(net.encoder, TimmEncoder)
-        load_encoder_weights(net.encoder, *wanted)
+        for each in net.children() if isinstance(net, Pair) else (net,):
+            assert isinstance(each.encoder, TimmEncoder)
+            load_encoder_weights(each.encoder, *wanted)
     return net.to(memory_format=torch.channels_last)
 
 
@@ -160,7 +165,8 @@ def begin_sitting(
     net = new_net(recipe, fold.spec, trained=saved is None)
     if saved is None and begin_with is not None:
         net.load_state_dict(load_tensors(begin_with)[0])
-    average = copy.deepcopy(net).requires_grad_(False) if recipe.average.decay else None
+    is_averaged = recipe.average.decay > 0 or isinstance(recipe.semi, MeanTeacher)
+    average = copy.deepcopy(net).requires_grad_(False) if is_averaged else None
     wrapped = fabric.setup_module(net)
     average = None if average is None else average.to(fabric.device)
     cycles = cycles_of(recipe)
