@@ -132,6 +132,9 @@ def test_a_finished_fold_is_not_trained_again(recipe: Recipe, uninterrupted: Pat
     fit_tiny(recipe, folder, on_step=taken.append)
     assert taken == []
     assert results(folder) == results(uninterrupted)
+    assert not list(folder.glob("*checkpoint*")), "several times the size of the weights, and of no more use"
+    with pytest.raises(InputError, match="another recipe, data set or fold"):
+        fit_tiny(recipe, folder, fold=replace(tiny_fold(recipe), identity="other data"))
 
 
 def test_the_log_has_a_line_an_epoch(recipe: Recipe, uninterrupted: Path) -> None:

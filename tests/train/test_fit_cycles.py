@@ -15,7 +15,7 @@ from diapir.nets.weights import load_tensors, save_tensors
 from diapir.recipe.whole import Recipe
 from diapir.runs import write_json
 from diapir.train import fit, sitting, snapshots
-from diapir.train.checkpoint import NAME
+from diapir.train.checkpoint import FINISHED, NAME
 from diapir.train.epoch_log import read_log
 from diapir.train.snapshots import SNAPSHOTS, WEIGHTS_BEST, WEIGHTS_LAST, drop_epochs
 from diapir.train.stop import Stopped
@@ -65,7 +65,7 @@ def test_a_fold_leaves_what_its_recipe_asks_for(uninterrupted: Path) -> None:
         "small-1-best", "small-1-last", "small-2-best", "small-2-last", f"{cycle}-best", f"{cycle}-last", "average",
     ]  # fmt: skip
     assert [entry["weight"] for entry in listed] == [0, 1, 0, 1, 1, 0, 1]
-    files = {WEIGHTS_BEST, WEIGHTS_LAST, SNAPSHOTS, *(entry["file"] for entry in listed)}
+    files = {WEIGHTS_BEST, WEIGHTS_LAST, SNAPSHOTS, FINISHED, *(entry["file"] for entry in listed)}
     assert set(results(uninterrupted)) == files, "and nothing that was kept on the way"
 
 

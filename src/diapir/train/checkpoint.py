@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from diapir.faults import InputError
 from diapir.nets.weights import load_tensors, save_tensors
+from diapir.runs import read_json, write_json
 
-NAME, PREVIOUS = "checkpoint.safetensors", "checkpoint-previous.safetensors"
+NAME, PREVIOUS, FINISHED = "checkpoint.safetensors", "checkpoint-previous.safetensors", "finished.json"
+_FOREIGN = "it belongs to another recipe, data set or fold; name another folder"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def load_checkpoint(
             damaged[path] = str(error)
             continue
         if facts.get("identity") != identity:
-            raise InputError.of(path, "it belongs to another recipe, data set or fold; name another folder")
+            raise InputError.of(path, _FOREIGN)
         for other, fault in damaged.items():
             warn(f"{fault}; going on from {path.name}")
             if other.exists():
@@ -103,6 +105,27 @@ def load_checkpoint(
         faults = "; ".join(damaged.values())
         raise InputError.of(folder, f"no checkpoint can be read ({faults}); train anew in another folder")
     return None
+
+
+def mark_finished(folder: Path, *, identity: str) -> None:
+    """Note that training came to its end, and let go of the state: several times the size of the weights."""
+    write_json(folder / FINISHED, {"identity": identity})
+    for name in (NAME, PREVIOUS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def is_finished(folder: Path, *, identity: str) -> bool:
+    """Whether training came to its end in a folder.
+
+    Raises:
+        InputError: it was that of another recipe, data set or fold.
+    """
+    mark = folder / FINISHED
+    if not mark.exists():
+        return False
+    if read_json(mark).get("identity") != identity:
+        raise InputError.of(mark, _FOREIGN)
+    return True
 
 
 def restore(parts: Parts, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -22,6 +22,7 @@ from diapir.recipe.training import Stage
 from diapir.recipe.whole import Recipe
 from diapir.train.averaging import estimate_norms, move_average, update_average
 from diapir.train.bar import TrainingBar
+from diapir.train.checkpoint import is_finished, mark_finished
 from diapir.train.cycles import batch_size, cycle_rate, epoch_order, epoch_steps, is_over
 from diapir.train.doctor import TrainingFailed, check_loss, diagnose
 from diapir.train.epoch_log import Record, epoch_line, scores_of, write_log
@@ -60,7 +61,7 @@ def fit_fold(
     """Train one model and leave `weights-best`, `weights-last`, `log.jsonl` and its snapshots in `folder`.
 
     Goes on from the folder's checkpoint if it has one; the weights are then the same bytes as those of a run that was
-    never interrupted (on a processor).
+    never interrupted (on a processor). Where training came to its end before, nothing is left to do.
 
     Args:
         begin_with: weights of the same net, in place of random ones.
@@ -72,6 +73,8 @@ def fit_fold(
         InputError: the folder's checkpoint belongs to something else or cannot be read; a batch has fewer tiles than
             there are processes; or there are several, and the recipe is a semi-supervised one.
     """
+    if is_finished(folder, identity=fold.identity):
+        return
     smallest = min(batch_size(stage, len(fold.train)) for stage in recipe.stages)
     if smallest < fabric.world_size:
         raise InputError.of(f"--devices {fabric.world_size}", f"a batch of {smallest} cannot be shared by so many")
@@ -90,6 +93,7 @@ def fit_fold(
             _stop_if_hopeless(sitting)
     if fabric.is_global_zero:
         _leave_snapshots(sitting)
+        mark_finished(folder, identity=fold.identity)
 
 
 def _run_epoch(sitting: Sitting, bar: TrainingBar, *, on_step: Callable[[int], None]) -> None:
