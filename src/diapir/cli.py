@@ -236,11 +236,11 @@ def _workers(
     # Here, for most runs do without dask, which takes a second or two.
     from diapir.pipeline import side_by_side
 
-    where = (
-        side_by_side.local_workers(count, threads=threads)
-        if address is None
-        else side_by_side.workers_at(address, threads=threads)
-    )
+    if address is not None:
+        where = side_by_side.workers_at(address, threads=threads)
+    else:
+        assert count is not None
+        where = side_by_side.local_workers(count, threads=threads)
     with where as crew:
         yield partial(side_by_side.side_by_side, crew=crew, **source)
 

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,7 +111,8 @@ def ask_to_stop(token: str, signal_number: int) -> None:
 def versions() -> Versions:
     """What the bytes of a result depend on besides recipe, data, device and threads: name and version of each."""
     here = provenance()
-    return (("diapir", here["diapir"]), ("diapir's commit", here["commit"]), *sorted(here["libraries"].items()))
+    own = (("diapir", here["diapir"]), ("diapir's commit", here["commit"]), ("distributed", version("distributed")))
+    return (*own, *sorted(here["libraries"].items()))
 
 
 def worker_faults(where: str, *, tasks_at_once: int, theirs: Versions, ours: Versions) -> list[Fault]:

@@ -1,5 +1,7 @@
 """Folds and members side by side, on a dask cluster or on processes of this machine: the first process's part."""
 
+import asyncio
+import logging
 import os
 import signal
 import socket
@@ -16,7 +18,8 @@ from urllib.parse import urlsplit
 
 import dask
 import torch
-from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster
+from distributed import Client, Future, KilledWorker, Nanny, Scheduler, Security, SpecCluster
+from distributed.comm.core import connect
 
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.pipeline.jobs import Job, Outcome, Setting, ask_to_stop, do_job, versions, worker_faults
@@ -30,7 +33,9 @@ from diapir.train.epoch_log import Record, epoch_line, read_log
 from diapir.train.stop import Stopped, stop_requests
 from diapir.train.tracking import Tracker, open_trackers
 
-_CONNECT_S, _WORKERS_S, _SAVING_S = 5.0, 10.0, 120.0
+_CONNECT_S, _WORKERS_S, _SAVING_S = 5.0, 30.0, 120.0
+_UNSEEN = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+"""Nobody on another machine reaches what runs here."""
 _GO_ON = "what is done is saved: the same command with --resume goes on"
 _LOOK_S = 1.0
 _UNDER_WAY = ("pending", "lost")
@@ -63,8 +68,12 @@ def workers_at(address: str, *, threads: int | None) -> Iterator[Crew]:
         InputError: there is none, it has no workers, or these would not give the same results as this process.
     """
     name = f"--scheduler {address}"
+    for logger in ("distributed", "distributed.client"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # what a person must know is said below, in other words
     _require_listener(name, address)
     try:
+        # A client that fails leaves threads behind, which complain when the process ends.
+        asyncio.run(_greet(address))
         client = Client(address, timeout=_CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, RuntimeError, AssertionError, MemoryError) as error:
         # Whatever else listens there says things that dask cannot make sense of, each in its own way.
@@ -84,15 +93,18 @@ def local_workers(count: int, *, threads: int | None) -> Iterator[Crew]:
             "options": {
                 "nthreads": 1,
                 "memory_limit": 0,
-                "dashboard": False,
+                **_UNSEEN,
                 "preload": ["diapir.processor"],
                 "env": _device_of(row),
             },
         }
         for row in range(count)
     }
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
-    quiet = {"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"}
+    scheduler = {"cls": Scheduler, "options": {"port": 0, **_UNSEEN}}
+    quiet = {
+        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
+        "distributed.worker.profile.enabled": False,
+    }
     with (
         dask.config.set(quiet),
         SpecCluster(workers=workers, scheduler=scheduler, silence_logs="CRITICAL") as cluster,  # type: ignore[no-untyped-call]
@@ -146,7 +158,7 @@ class _Board:
     left: dict[str, Planned]
     done: set[str]
     queue: deque[Job] = field(default_factory=deque)
-    running: dict[Future, Job] = field(default_factory=dict)
+    running: dict[Future[Outcome], Job] = field(default_factory=dict)
     ended: dict[str, list[Outcome]] = field(default_factory=dict)
     seen: dict[Job, int] = field(default_factory=dict)
     trackers: dict[Job, list[Tracker]] = field(default_factory=dict)
@@ -181,7 +193,7 @@ def _begin_what_is_ready(board: _Board) -> None:
         begin_step(board.place, planned)
         board.ended[step.name] = []
         folds = folds_of(board.place.recipe, step) if isinstance(step, Train) else (None,)
-        board.queue += [Job(board.setting, step.name, planned.digest, fold, board.place.numbers) for fold in folds]
+        board.queue.extend(Job(board.setting, step.name, planned.digest, fold, board.place.numbers) for fold in folds)
 
 
 def _send(board: _Board) -> None:
@@ -235,7 +247,7 @@ def _collect(board: _Board) -> None:
             _tell(board, job, read_log(fold_folder(board.place.out, step, job.fold)))
 
 
-def _ended_futures(board: _Board) -> list[Future]:
+def _ended_futures(board: _Board) -> list[Future[Outcome]]:
     """Jobs that ended; none where none did for a while."""
     deadline = time.monotonic() + _LOOK_S
     with stop_requests() as stop_asked:
@@ -248,7 +260,7 @@ def _ended_futures(board: _Board) -> list[Future]:
             time.sleep(0.05)
 
 
-def _outcome(board: _Board, future: Future, job: Job) -> Outcome:
+def _outcome(board: _Board, future: Future[Outcome], job: Job) -> Outcome:
     """How a job ended.
 
     Raises:
@@ -257,7 +269,7 @@ def _outcome(board: _Board, future: Future, job: Job) -> Outcome:
     if future.status == "cancelled":
         raise InputError.of(board.crew.name, f"the connection to the scheduler was lost; {_GO_ON}")
     if future.status == "error":
-        error = future.exception()
+        error = future.exception()  # type: ignore[no-untyped-call]
         assert isinstance(error, BaseException)
         if isinstance(error, KilledWorker):
             raise TrainingFailed(
@@ -307,13 +319,13 @@ def _stop_jobs(board: _Board, signal_number: int) -> None:
             if all(future.status not in _UNDER_WAY for future in running):
                 break
             time.sleep(0.05)
-        client.cancel(list(running))
+        client.cancel(list(running))  # type: ignore[no-untyped-call]
 
 
 def _num_workers(crew: Crew) -> int:
     """Workers that are there now; none also where the scheduler does not answer, which its futures tell soon."""
     with suppress(*_LOST):
-        return len(crew.client.nthreads())
+        return len(crew.client.nthreads())  # type: ignore[no-untyped-call]
     return 0
 
 
@@ -335,13 +347,18 @@ def _require_listener(name: str, address: str) -> None:
         ) from None
 
 
+async def _greet(address: str) -> None:
+    comm = await connect(address, timeout=_CONNECT_S, **Security().get_connection_args("client"))  # type: ignore[no-untyped-call]
+    await comm.close()
+
+
 def _require_workers(client: Client, name: str) -> None:
     try:
         client.wait_for_workers(1, timeout=_WORKERS_S)
     except TimeoutError:
         raise InputError.of(name, "it has no workers; start some: dask worker ADDRESS --nthreads 1") from None
     faults: list[Fault] = []
-    ours, tasks_at_once = versions(), client.nthreads()
+    ours, tasks_at_once = versions(), client.nthreads()  # type: ignore[no-untyped-call]
     for address, theirs in client.run(versions, on_error="return").items():
         where = f"worker {address}"
         if isinstance(theirs, Exception):
