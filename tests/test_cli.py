@@ -156,6 +156,40 @@ def test_settings_are_changed_and_epochs_tracked(diapir: Command, tiny: Path, tm
 
 
 @pytest.mark.parametrize(
+    "ways",
+    [
+        ["--devices 2", "--side-by-side 2"],
+        ["--devices 2", "--scheduler tcp://host:8786"],
+        ["--side-by-side 2", "--scheduler tcp://host:8786"],
+    ],
+)
+def test_only_one_way_of_using_several_devices_is_taken(
+    diapir: Command, tiny: Path, tmp_path: Path, ways: list[str]
+) -> None:
+    answer = diapir("run", tiny, "--out", tmp_path / "run", *" ".join(ways).split())
+    assert answer.status == 2
+    assert one_line(answer.err).startswith(f"error: {' '.join(ways)}: choose one: --devices trains each net on several")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_scheduler_that_is_not_there_is_one_line_and_status_2(diapir: Command, tiny: Path, tmp_path: Path) -> None:
+    answer = diapir("run", tiny, "--out", tmp_path / "run", "--scheduler", "tcp://127.0.0.1:1")
+    assert answer.status == 2
+    assert one_line(answer.err).startswith("error: --scheduler tcp://127.0.0.1:1: nobody answers there (")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_takes_the_threads_that_it_is_told_to_and_says_so(diapir: Command, tiny: Path, tmp_path: Path) -> None:
+    changes = ("--set", "stages.0.epochs=1", "--set", "stages.1.epochs=1")
+    try:
+        assert diapir("run", tiny, "--out", tmp_path / "run", "--threads", 2, *changes).status == 0
+    finally:
+        torch.set_num_threads(1)
+    assert read_json(tmp_path / "run" / "record.json")["threads"] == [2]
+    assert {record["threads"] for record in read_log(tmp_path / "run" / "train" / "fold-0")} == {2}
+
+
+@pytest.mark.parametrize(
     ("arguments", "fault"),
     [
         (["run", "{tmp}/absent.yaml", "--out", "{tmp}/run"], "{tmp}/absent.yaml: No such file or directory"),

@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -247,6 +248,18 @@ def test_a_folder_is_held_by_one_process_until_it_dies(tmp_path: Path) -> None:
         holder.kill()
         holder.wait()
         with locked_folder(tmp_path):
+            assert (tmp_path / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_folder_that_is_held_may_be_waited_for(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THE_FOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        threading.Timer(0.3, holder.kill).start()
+        with locked_folder(tmp_path, wait_s=30):
+            assert holder.wait(timeout=10) == -signal.SIGKILL
             assert (tmp_path / ".lock").read_text() == str(os.getpid())
 
 

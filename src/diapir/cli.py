@@ -4,9 +4,12 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Never
+from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
@@ -15,6 +18,9 @@ from diapir.faults import InputError, report
 from diapir.processor import is_first_process, tune_process
 from diapir.train.doctor import TrainingFailed
 from diapir.train.stop import Stopped, stop_at_once
+
+if TYPE_CHECKING:
+    from diapir.pipeline.run import DoSteps
 
 app = typer.Typer(
     name="diapir",
@@ -162,7 +168,16 @@ def run(
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting: stages.0.epochs=3. May be given again.")
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="Devices that train together.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="Devices that train each net together.")] = 1,
+    side_by_side: Annotated[
+        int | None, typer.Option(min=1, help="Processes here that train folds and members side by side, a device each.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The same on a dask cluster, such as tcp://host:8786.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads for each net: the same number, the same bytes.")
+    ] = None,
     track: Annotated[list[Tracker] | None, typer.Option(help="May be given again.")] = None,
 ) -> None:
     """Run a recipe from tiles to submission: train, score, predict, draw.
@@ -179,16 +194,55 @@ def run(
     if plan:
         print(show_plan(settings, out, data_path=data, skip_bad=skip_bad))
         return
+    _require_one_way(devices=devices, side_by_side=side_by_side, scheduler=scheduler)
     try:
-        record = run_recipe(
-            settings, out, data_path=data, resume=resume, update=update, smoke=smoke, skip_bad=skip_bad,
-            devices=devices,
-            tracker_names=[tracker.value for tracker in dict.fromkeys(track or ())],
-        )  # fmt: skip
+        with _workers(
+            side_by_side, scheduler, threads=threads, data_path=data, skip_bad=skip_bad, smoke=smoke
+        ) as do_steps:
+            record = run_recipe(
+                settings, out, data_path=data, resume=resume, update=update, smoke=smoke, skip_bad=skip_bad,
+                devices=devices, threads=threads, do_steps=do_steps,
+                tracker_names=[tracker.value for tracker in dict.fromkeys(track or ())],
+            )  # fmt: skip
     except Stopped as stop:
         raise Stopped(stop.signal_number, "what is done is saved: the same command with --resume goes on") from None
     if record:
         print(summary(record, out))
+
+
+def _require_one_way(*, devices: int, side_by_side: int | None, scheduler: str | None) -> None:
+    """Refuse more than one way of using several devices."""
+    ways = {
+        f"--devices {devices}": devices > 1,
+        f"--side-by-side {side_by_side}": side_by_side is not None,
+        f"--scheduler {scheduler}": scheduler is not None,
+    }
+    chosen = [way for way, wanted in ways.items() if wanted]
+    if len(chosen) > 1:
+        raise InputError.of(
+            " ".join(chosen),
+            "choose one: --devices trains each net on several devices, the others several nets, each on its own",
+        )
+
+
+@contextmanager
+def _workers(
+    count: int | None, address: str | None, *, threads: int | None, **source: Any
+) -> Iterator["DoSteps | None"]:
+    """What does the steps of a run side by side, if that is wanted."""
+    if count is None and address is None:
+        yield None
+        return
+    # Here, for most runs do without dask, which takes a second or two.
+    from diapir.pipeline import side_by_side
+
+    if address is not None:
+        where = side_by_side.workers_at(address, threads=threads)
+    else:
+        assert count is not None
+        where = side_by_side.local_workers(count, threads=threads)
+    with where as crew:
+        yield partial(side_by_side.side_by_side, crew=crew, **source)
 
 
 @app.command("predict")

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -32,3 +33,12 @@ def tune_process() -> None:
 def is_first_process() -> bool:
     """Whether this is the process that a person started, and not a helper that trains with it on another device."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def dask_setup(_: object) -> None:
+    """What a dask worker does at its start, where it is given `--preload diapir.processor`: `tune_process`.
+
+    Ctrl-C, which a terminal sends to every process at once, is left to the first one, which has jobs save their state.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tune_process()

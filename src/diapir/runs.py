@@ -9,11 +9,12 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from diapir import __version__
 from diapir.faults import InputError
@@ -180,23 +181,28 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def locked_folder(path: Path) -> Iterator[None]:
+def locked_folder(path: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold a run folder for one process; the lock goes with the process, however it ends.
+
+    Args:
+        wait_s: how long to wait for a process that holds it.
 
     Raises:
         InputError: another process holds it.
     """
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        deadline = time.monotonic() + wait_s
+        while not _lock(file):
+            if time.monotonic() < deadline:
+                time.sleep(min(0.2, wait_s))
+                continue
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise InputError.of(
                 path,
                 f"another run (process {holder}) is writing here; wait for it, or name another folder",
-            ) from None
+            )
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -205,6 +211,15 @@ def locked_folder(path: Path) -> Iterator[None]:
             if litter.is_file():
                 litter.unlink()
         yield
+
+
+def _lock(file: IO[str]) -> bool:
+    """Whether the file could be locked for this process."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sha256_of_file(path: Path) -> str:

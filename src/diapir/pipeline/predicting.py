@@ -1,10 +1,10 @@
 """The predict step: probabilities of a train step's models."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,14 +25,31 @@ from diapir.recipe.whole import Recipe
 from diapir.runs import atomic_path
 from diapir.train.sitting import stage_frame
 from diapir.train.snapshots import predicting_weights
+from diapir.train.stop import Stopped
 from diapir.train.tile_tensors import tile_tensors
 
+MeanAndParts = tuple[NDArray[np.float32], list[NDArray[np.float32]]]
+"""Probabilities of a batch: the mean over folds, and each fold's own; (b, h, w)."""
+_Batch = TypeVar("_Batch")
 
-def predict(place: Workplace, step: Train, *, folder: Path, folds: Collection[int]) -> dict[str, Any]:
+
+def predict(
+    place: Workplace,
+    step: Train,
+    *,
+    folder: Path,
+    folds: Collection[int],
+    stop_asked: Callable[[], int | None] = lambda: None,
+    shown: bool = True,
+) -> dict[str, Any]:
     """Probabilities of a train step's models, written to `folder`.
 
     Args:
         folds: whose own predictions of the unlabelled tiles are kept too, for leak-free pseudo-labels.
+        shown: whether a person is shown a bar.
+
+    Raises:
+        Stopped: `stop_asked` named a signal.
     """
     rows, held_out, start = [], [], time.monotonic()
     for fold in folds_of(place.recipe, step):
@@ -40,24 +57,29 @@ def predict(place: Workplace, step: Train, *, folder: Path, folds: Collection[in
         batches = fold_batches(
             place.recipe, step, place.data.labelled.take(own), fold=fold, out=place.out, fabric=place.fabric
         )
-        held_out += [batch.astype(np.float16) for batch in batches]
+        held_out += [batch.astype(np.float16) for batch in _until_asked(batches, stop_asked)]
         rows.append(own)
     write_array(folder / ROWS, np.concatenate(rows))
     write_array(folder / HELD_OUT, np.concatenate(held_out))
-    _predict_unlabelled(place, step, folder=folder, folds=folds)
+    means = mean_batches(place.recipe, step, place.data.unlabelled, out=place.out, fabric=place.fabric, shown=shown)
+    _write_unlabelled(place, step, _until_asked(means, stop_asked), folder=folder, folds=folds)
     seconds = round(time.monotonic() - start, 2)
     return {"held_out": sum(map(len, rows)), "unlabelled": len(place.data.unlabelled), "seconds": seconds}
 
 
 def mean_batches(
-    recipe: Recipe, step: Train, tiles: TileSet, *, out: Path, fabric: Fabric
-) -> Iterator[tuple[NDArray[np.float32], list[NDArray[np.float32]]]]:
+    recipe: Recipe, step: Train, tiles: TileSet, *, out: Path, fabric: Fabric, shown: bool = True
+) -> Iterator[MeanAndParts]:
     """Probabilities of tiles, batch after batch: the mean of all the folds' models, and each by itself; (b, h, w)."""
     streams = [fold_batches(recipe, step, tiles, fold=fold, out=out, fabric=fabric) for fold in folds_of(recipe, step)]
     total = -(-len(tiles) // recipe.of_step(step).predict.batch)
     console = Console(stderr=True)
     for parts in track(
-        zip(*streams, strict=True), "predicting", total=total, console=console, disable=not console.is_terminal
+        zip(*streams, strict=True),
+        "predicting",
+        total=total,
+        console=console,
+        disable=not (shown and console.is_terminal),
     ):
         yield sum(parts) / len(parts), list(parts)
 
@@ -96,14 +118,23 @@ def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -
         yield batch.cpu().numpy()
 
 
-def _predict_unlabelled(place: Workplace, step: Train, *, folder: Path, folds: Collection[int]) -> None:
+def _until_asked(batches: Iterable[_Batch], stop_asked: Callable[[], int | None]) -> Iterator[_Batch]:
+    for batch in batches:
+        if (number := stop_asked()) is not None:
+            raise Stopped(number)
+        yield batch
+
+
+def _write_unlabelled(
+    place: Workplace, step: Train, means: Iterator[MeanAndParts], *, folder: Path, folds: Collection[int]
+) -> None:
     tiles = place.data.unlabelled
     names = [unlabelled_name(None)]
     names += [unlabelled_name(fold) for fold in folds_of(place.recipe, step) if fold in folds]
     with ExitStack() as files:
         arrays = [_new_array(files.enter_context(atomic_path(folder / name)), tiles.images.shape) for name in names]
         start = 0
-        for mean, parts in mean_batches(place.recipe, step, tiles, out=place.out, fabric=place.fabric):
+        for mean, parts in means:
             for array, part in zip(arrays, [mean, *parts][: len(arrays)], strict=True):
                 array[start : start + len(part)] = part
             start += len(mean)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from diapir.data.folds import make_folds, write_folds
@@ -37,6 +38,7 @@ from diapir.train.stop import stop_requests
 from diapir.train.together import end_helpers, make_fabric
 from diapir.train.tracking import TrackerName, require_trackers
 
+DoSteps = Callable[[Workplace, Sequence[Planned]], None]
 RECIPE, FOLDS, TRUTH = "recipe.yaml", "folds.csv", "truth.csv"
 
 
@@ -50,7 +52,9 @@ def run_recipe(
     smoke: bool = False,
     skip_bad: bool = False,
     devices: int = 1,
+    threads: int | None = None,
     tracker_names: Sequence[TrackerName] = (),
+    do_steps: DoSteps | None = None,
 ) -> dict[str, Any]:
     """Do everything that a recipe says, in `out`; gives the record, which is also written there.
 
@@ -61,6 +65,8 @@ def run_recipe(
         update: where the folder holds a run of another recipe or other data, keep the steps that are the same, and do
             the others again in place of the old ones.
         smoke: see in a minute or two that every step runs, on a few tiles and for single epochs.
+        threads: of the processor, for this process; the same number gives the same bytes.
+        do_steps: does the steps that are planned; None does them in this process, one after another.
 
     Raises:
         InputError: the folder holds another run and `update` is not set, or an unfinished one and `resume` is not set;
@@ -70,14 +76,15 @@ def run_recipe(
         TrainingFailed: as `fit_fold`.
     """
     first = is_first_process()
+    if threads is not None:
+        torch.set_num_threads(threads)
     recipe = smoke_recipe(recipe) if smoke else recipe
     with locked_folder(out) if first else nullcontext():
         if first:
             _require_same_run(recipe, out, resume=resume, update=update)
             _require_nets(recipe)
             require_trackers(tracker_names)
-        data, truth = _open_data(recipe, data_path, skip_bad=skip_bad)
-        data = _few_tiles(data) if smoke else data
+        data, truth = open_run_data(recipe, data_path, skip_bad=skip_bad, smoke=smoke)
         require_unlabelled(recipe, data)
         plan = plan_steps(recipe, out, data_digest=data.digest)
         if first and not update and any(one.state == "changed" for one in plan):
@@ -98,7 +105,7 @@ def run_recipe(
                 write_submission(out / TRUTH, data.unlabelled.ids, truth)
         place = Workplace(recipe=recipe, data=data, numbers=numbers, out=out, fabric=fabric, trackers=tracker_names)
         try:
-            _do_steps(place, plan)
+            (do_steps or _one_after_another)(place, plan)
         except BaseException:
             end_helpers(fabric)
             raise
@@ -107,7 +114,7 @@ def run_recipe(
 
 def show_plan(recipe: Recipe, out: Path, *, data_path: Path | None, skip_bad: bool = False) -> str:
     """What `run_recipe` would do in `out`, a line a step; nothing is written."""
-    data, _ = _open_data(recipe, data_path, skip_bad=skip_bad)
+    data, _ = open_run_data(recipe, data_path, skip_bad=skip_bad)
     return plan_text(plan_steps(recipe, out, data_digest=data.digest))
 
 
@@ -203,8 +210,17 @@ def _finished_record(out: Path) -> dict[str, Any]:
     return record
 
 
-def _open_data(recipe: Recipe, data_path: Path | None, *, skip_bad: bool) -> tuple[DataSet, NDArray[np.uint8] | None]:
-    """The data set, and the true masks of its unlabelled tiles where it is synthetic."""
+def open_run_data(
+    recipe: Recipe, data_path: Path | None, *, skip_bad: bool, smoke: bool = False
+) -> tuple[DataSet, NDArray[np.uint8] | None]:
+    """The data set, and the true masks of its unlabelled tiles where it is synthetic.
+
+    Args:
+        smoke: take a few tiles alone.
+
+    Raises:
+        InputError: the data are faulty, or there are none to train on.
+    """
     truth = None
     if data_path is not None:
         data = open_data(data_path, skip_bad=skip_bad)
@@ -215,7 +231,7 @@ def _open_data(recipe: Recipe, data_path: Path | None, *, skip_bad: bool) -> tup
         raise InputError.of("--data", f"the recipe {recipe.name} makes no data of its own: name a data set")
     if not len(data.labelled):
         raise InputError.of(str(data_path), "it has no labelled tiles to train on")
-    return data, truth
+    return _few_tiles(data) if smoke else data, truth
 
 
 def _few_tiles(data: DataSet) -> DataSet:
@@ -229,7 +245,7 @@ def _few_tiles(data: DataSet) -> DataSet:
     return replace(data, labelled=data.labelled.take(rows), unlabelled=unlabelled)
 
 
-def _do_steps(place: Workplace, plan: Sequence[Planned]) -> None:
+def _one_after_another(place: Workplace, plan: Sequence[Planned]) -> None:
     """Do what is not done, in order; the helpers of several devices take part in training alone."""
     launched = False
     for planned in plan:
@@ -237,24 +253,30 @@ def _do_steps(place: Workplace, plan: Sequence[Planned]) -> None:
             continue
         trains = isinstance(planned.step, Train)
         if trains or is_first_process():
-            if is_first_process() and planned.state != "begun":
-                (place.out / RECORD).unlink(missing_ok=True)
-                shutil.rmtree(place.out / planned.step.name, ignore_errors=True)
-                mark_begun(place.out, planned)
+            if is_first_process():
+                begin_step(place, planned)
             if trains and launched:
                 place.fabric.barrier()  # nobody looks for a checkpoint before old ones are gone
             elif trains:
                 place.fabric.launch()
                 launched = True
             with stop_requests() if trains else nullcontext(lambda: None) as stop_asked:
-                figures = _do_step(place, planned, stop_asked=stop_asked)
+                figures = do_step(place, planned, stop_asked=stop_asked)
             if place.fabric.is_global_zero:
                 mark_done(place.out, planned, figures)
         if launched:
             place.fabric.barrier()
 
 
-def _do_step(place: Workplace, planned: Planned, *, stop_asked: Callable[[], int | None]) -> dict[str, Any]:
+def begin_step(place: Workplace, planned: Planned) -> None:
+    """Make a step's folder its own, unless it is already: what lay there by other settings goes."""
+    if planned.state != "begun":
+        (place.out / RECORD).unlink(missing_ok=True)
+        shutil.rmtree(place.out / planned.step.name, ignore_errors=True)
+        mark_begun(place.out, planned)
+
+
+def do_step(place: Workplace, planned: Planned, *, stop_asked: Callable[[], int | None]) -> dict[str, Any]:
     """One step; gives its figures."""
     recipe, step = place.recipe, planned.step
     match step:
@@ -288,6 +310,10 @@ def _record(place: Workplace, figures: dict[str, Any], *, identity: str) -> dict
     trained = {step.name: step for step in recipe.all_steps if isinstance(step, Train)}
     found = {name: figures_of(place.out, name) for name in trained}
     folds = sorted({fold for step in trained.values() for fold in folds_of(recipe, step) if fold is not None})
+    devices, threads, processors = (
+        sorted({value for each in found.values() for value in each.get(key, ())})
+        for key in ("devices", "threads", "processors")
+    )
     return {
         "recipe": recipe.name,
         "recipe_digest": recipe.digest,
@@ -297,7 +323,9 @@ def _record(place: Workplace, figures: dict[str, Any], *, identity: str) -> dict
         "train_minutes": round(sum(each["train_minutes"] for each in found.values()), 2),
         "epochs": sum(each["epochs"] for each in found.values()),
         "precision": place.fabric._precision.precision,
-        "device": str(place.fabric.device),
+        "device": ", ".join(devices) or str(place.fabric.device),
+        "threads": threads,
+        "processors": processors or [provenance()["processor"]],
         # What the source counted before skipping and choosing gives way to what was used.
         "data": data.record
         | {"digest": data.digest, "labelled": len(data.labelled), "unlabelled": len(data.unlabelled)},

@@ -1,6 +1,7 @@
 """The train step: a model for each fold, on labelled and pseudo-labelled tiles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,18 @@ from diapir.pipeline.workplace import Fold as FoldNumber
 from diapir.pipeline.workplace import Workplace, fold_folder, folds_of, held_out_rows, step_named
 from diapir.recipe.steps import LABELLED, Train
 from diapir.recipe.whole import Recipe
-from diapir.train.epoch_log import read_log
+from diapir.runs import locked_folder
+from diapir.train.epoch_log import Record, read_log
 from diapir.train.fit import fit_fold
 from diapir.train.offline import fourfold
 from diapir.train.sitting import Fold
 from diapir.train.snapshots import WEIGHTS_BEST, WEIGHTS_LAST
 from diapir.train.stop import Stopped
 from diapir.train.tile_tensors import input_spec, tile_tensors
-from diapir.train.tracking import open_trackers
+from diapir.train.tracking import Tracker, open_trackers
+
+LEAVING_S = 60.0
+"""How long a fold waits for a process that writes in its folder: one that was given up saves its state and leaves."""
 
 
 def require_unlabelled(recipe: Recipe, data: DataSet) -> None:
@@ -47,27 +52,50 @@ def require_unlabelled(recipe: Recipe, data: DataSet) -> None:
 
 
 def train(place: Workplace, step: Train, *, digest: str, stop_asked: Callable[[], int | None]) -> dict[str, Any]:
-    """Train what is not trained yet; gives minutes and epochs, summed and counted over the folds.
+    """Train what is not trained yet, one fold after another; gives what `train_figures` does.
 
     Raises:
-        Stopped, TrainingFailed, InputError: as `fit_fold`; or a fold has fewer than two tiles to train on.
+        Stopped, TrainingFailed, InputError: as `train_fold`.
     """
-    recipe = place.recipe.of_step(step)
-    unlabelled = None
-    if recipe.semi is not None:
-        unlabelled = tile_tensors(_learnable(place.data.unlabelled, recipe), place.fabric.device)
     logs = []
     for fold in folds_of(place.recipe, step):
-        name = step.name if fold is None else f"{step.name} fold {fold}"
-        training, spec = _training_tiles(place, step, fold, name=name)
-        held_out = place.data.labelled.take(held_out_rows(place, fold))
-        folder = fold_folder(place.out, step, fold)
+        trackers = open_trackers(place.trackers, place.out, run_name=tracked_name(place, step, fold))
+        logs.append(train_fold(place, step, fold, digest=digest, stop_asked=stop_asked, trackers=trackers))
+    return train_figures(logs)
+
+
+def train_fold(
+    place: Workplace,
+    step: Train,
+    fold: FoldNumber,
+    *,
+    digest: str,
+    stop_asked: Callable[[], int | None],
+    trackers: Sequence[Tracker] = (),
+    shown: bool = True,
+) -> list[dict[str, Any]]:
+    """Train one fold's model, or go on with it; gives its epochs.
+
+    Args:
+        digest: of the step.
+        shown: whether a person is shown a bar and the epochs.
+
+    Raises:
+        Stopped, TrainingFailed, InputError: as `fit_fold`; or the fold has fewer than two tiles to train on, or another
+            process is training it.
+    """
+    recipe, device = place.recipe.of_step(step), place.fabric.device
+    name, folder = fold_name(step, fold), fold_folder(place.out, step, fold)
+    training, spec = _training_tiles(place, step, fold, name=name)
+    held_out = place.data.labelled.take(held_out_rows(place, fold))
+    unlabelled = None if recipe.semi is None else tile_tensors(_learnable(place.data.unlabelled, recipe), device)
+    with locked_folder(folder, wait_s=LEAVING_S) if place.fabric.is_global_zero else nullcontext():
         fit_fold(
             recipe,
             Fold(
                 name=name,
                 train=training,
-                held_out=tile_tensors(held_out, place.fabric.device),
+                held_out=tile_tensors(held_out, device),
                 spec=spec,
                 identity=f"{digest} fold {fold}",
                 unlabelled=unlabelled,
@@ -75,15 +103,36 @@ def train(place: Workplace, step: Train, *, digest: str, stop_asked: Callable[[]
             folder=folder,
             fabric=place.fabric,
             begin_with=_weights_to_begin_with(place, step, fold),
-            trackers=open_trackers(place.trackers, place.out, run_name=f"{recipe.name}-{name.replace(' ', '-')}"),
+            trackers=trackers,
             stop_asked=stop_asked,
+            shown=shown,
         )
-        logs.append(read_log(folder))
         # Asked while the last epoch was scored, when no step was left to stop at.
         if (number := stop_asked()) is not None:
             raise Stopped(number)
-    minutes = sum(log[-1]["elapsed_s"] for log in logs) / 60
-    return {"train_minutes": round(minutes, 2), "epochs": max(map(len, logs)), "models": len(logs)}
+        return read_log(folder)
+
+
+def train_figures(logs: Sequence[Sequence[Record]]) -> dict[str, Any]:
+    """Minutes and epochs, summed and counted over the folds, and on how many threads of which devices they ran."""
+    epochs = [record for log in logs for record in log]
+    return {
+        "train_minutes": round(sum(log[-1]["elapsed_s"] for log in logs) / 60, 2),
+        "epochs": max(map(len, logs)),
+        "models": len(logs),
+        "threads": sorted({record["threads"] for record in epochs if "threads" in record}),
+        "devices": sorted({record["device"] for record in epochs if "device" in record}),
+    }
+
+
+def fold_name(step: Train, fold: FoldNumber) -> str:
+    """A fold of a step in words."""
+    return step.name if fold is None else f"{step.name} fold {fold}"
+
+
+def tracked_name(place: Workplace, step: Train, fold: FoldNumber) -> str:
+    """What trackers call a fold's training."""
+    return f"{place.recipe.name}-{fold_name(step, fold).replace(' ', '-')}"
 
 
 def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: str) -> tuple[TileTensors, InputSpec]:

@@ -57,6 +57,7 @@ def fit_fold(
     trackers: Sequence[Tracker] = (),
     stop_asked: Callable[[], int | None] = lambda: None,
     on_step: Callable[[int], None] = lambda _: None,
+    shown: bool = True,
 ) -> None:
     """Train one model and leave `weights-best`, `weights-last`, `log.jsonl` and its snapshots in `folder`.
 
@@ -66,6 +67,7 @@ def fit_fold(
     Args:
         begin_with: weights of the same net, in place of random ones.
         on_step: called with the number of steps taken; tests interrupt here.
+        shown: whether a person is shown a bar and the epochs.
 
     Raises:
         Stopped: `stop_asked` named a signal; the state was saved.
@@ -86,7 +88,8 @@ def fit_fold(
     )
     total = sum(cycle.stage.epochs * epoch_steps(cycle.stage, len(fold.train)) for cycle in sitting.cycles)
     _stop_if_hopeless(sitting)
-    with TrainingBar(fold.name, total=total, done=sitting.progress.total_steps, shown=fabric.is_global_zero) as bar:
+    shown = shown and fabric.is_global_zero
+    with TrainingBar(fold.name, total=total, done=sitting.progress.total_steps, shown=shown) as bar:
         while not sitting.finished:
             _run_epoch(sitting, bar, on_step=on_step)
             _close_epoch(sitting, bar)
@@ -212,6 +215,9 @@ def _close_epoch(sitting: Sitting, bar: TrainingBar) -> None:
         "learning_rate": _learning_rate(sitting, progress.step - 1, scores=sitting.scores),
         "score": None,
         "predicted_empty": None,
+        # With other threads sums are made in another order, and weights differ in their last bits.
+        "threads": torch.get_num_threads(),
+        "device": str(sitting.fabric.device),
     }
     if progress.epoch + 1 == stage.epochs or (progress.epoch + 1) % stage.score_every == 0:
         record |= told_by_first(sitting.fabric, lambda: _score(sitting, sitting.predictor, stage=stage))
