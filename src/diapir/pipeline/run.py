@@ -190,9 +190,11 @@ def _trained(recipe: Recipe) -> list[Recipe]:
 
 
 def _may_leave_unused(recipe: Recipe) -> bool:
-    """Whether a has-salt head takes no part in some stage's loss."""
+    """Whether a has-salt head, or side heads, take no part in some stage's loss."""
     return any(
-        own.net.has_salt_head and any(stage.loss.has_salt == 0 for stage in own.stages) for own in _trained(recipe)
+        (own.net.has_salt_head and stage.loss.has_salt == 0) or (own.net.num_sides > 0 and stage.loss.side == 0)
+        for own in _trained(recipe)
+        for stage in own.stages
     )
 
 
