@@ -136,7 +136,7 @@ def predict_with_run(run: Path, data_path: Path, *, skip_bad: bool = False) -> t
     assert isinstance(trained, Train)
     batches = mean_batches(recipe, trained, tiles, out=run, fabric=fabric)
     # Through float16, as the run itself keeps them.
-    masks = [mean.astype(np.float16) > record["threshold"] for mean, _ in batches]
+    masks = [mean.mask.astype(np.float16) > record["threshold"] for mean, _ in batches]
     return tiles, np.concatenate(masks).astype(np.uint8)
 
 

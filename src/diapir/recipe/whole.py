@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from diapir.recipe.nets import Net, UNet, net_faults, side_fault
 from diapir.recipe.sections import Count, Real, Section, Whole
-from diapir.recipe.steps import STRAIGHT, Name, Step, Train, step_faults
+from diapir.recipe.steps import STRAIGHT, BlendStep, Name, PostProcessStep, PredictStep, Step, Train, step_faults
 from diapir.recipe.tiles import Data, Folds, Framing, Input
 from diapir.recipe.training import Augment, Average, Loss, Stage
 
@@ -93,6 +93,28 @@ def _combination_faults(recipe: Recipe) -> Iterator[str]:
     for row, step in enumerate(recipe.all_steps):
         if isinstance(step, Train) and (not step.model or step.model in recipe.models):
             yield from _training_faults(recipe, step, place=f"steps.{row}." if recipe.steps else "")
+    yield from _gate_faults(recipe)
+
+
+def _gate_faults(recipe: Recipe) -> Iterator[str]:
+    """Has-salt gates over predictions of nets that do not say whether a tile holds salt."""
+    lacking: dict[str, list[str]] = {}  # by name of a step: the nets behind it without that head
+    for row, step in enumerate(recipe.all_steps):
+        match step:
+            case Train() if not step.model or step.model in recipe.models:
+                net = recipe.of_step(step).net
+                place = f"models.{step.model}.net" if step.model else "net"
+                told = f"{place}.has_salt_head is false" if isinstance(net, UNet) else f"{place}.kind is '{net.kind}'"
+                lacking[step.name] = [] if net.has_salt_head else [told]
+            case PredictStep():
+                lacking[step.name] = lacking.get(step.of, [])
+            case BlendStep():
+                lacking[step.name] = list(dict.fromkeys(told for name in step.of for told in lacking.get(name, [])))
+            case PostProcessStep() if step.needs_has_salt and lacking.get(step.of):
+                nets = ", ".join(lacking[step.of])
+                yield f"steps.{row}.edits: 'has_salt_gate' needs a has-salt head in every net behind it, and {nets}"
+            case _:
+                pass
 
 
 def _model_faults(model: Model, *, place: str) -> Iterator[str]:
