@@ -199,7 +199,7 @@ def predict(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave faulty tiles out.")] = False,
 ) -> None:
     """Find salt in the unlabelled tiles of a data set with the models of a run."""
-    from diapir.pipeline.run import predict_with_run
+    from diapir.pipeline.new_tiles import predict_with_run
     from diapir.predict.submission import require_submission_place, write_submission
 
     require_submission_place(out)

@@ -18,8 +18,9 @@ from diapir.nets.infer import predict_probabilities
 from diapir.nets.weights import load_tensors
 from diapir.pipeline import run as pipeline
 from diapir.pipeline import training
+from diapir.pipeline.new_tiles import predict_with_run
 from diapir.pipeline.predicting import fold_batches, net_batches
-from diapir.pipeline.run import predict_with_run, run_recipe, summary
+from diapir.pipeline.run import run_recipe, summary
 from diapir.predict.scoring import score_submission
 from diapir.predict.submission import read_submission, write_submission
 from diapir.predict.threshold import CANDIDATES
@@ -163,7 +164,7 @@ def test_all_folds_train_a_model_each_and_predict_by_their_mean(tmp_path: Path, 
         probabilities.append(torch.cat(list(batches)).numpy())
     mean = (probabilities[0] + probabilities[1]) / 2
     assert np.abs(probabilities[0] - probabilities[1]).max() > 0.01, "two models"
-    _, masks = pipeline.predict_with_run(tmp_path, write_set(data, tmp_path / "data"))
+    _, masks = predict_with_run(tmp_path, write_set(data, tmp_path / "data"))
     sure = np.abs(mean - 0.5) > 1e-3  # the run keeps halves
     assert sure.mean() > 0.99
     assert ((mean > 0.5) == masks.astype(bool))[sure].all()
@@ -262,7 +263,7 @@ def test_weights_that_cannot_be_had_are_told_before_data_are_read(
         raise InputError.of("net.encoder.weights", f"no network for {name}")
 
     monkeypatch.setattr(pipeline, "fetch_pretrained", refuse)
-    monkeypatch.setattr(pipeline, "_open_data", lambda *_, **__: pytest.fail("data were read first"))
+    monkeypatch.setattr(pipeline, "open_run_data", lambda *_, **__: pytest.fail("data were read first"))
     encoder = TimmEncoder(name="resnet18", weights="pretrained")
     absent = recipe.model_copy(update={"net": UNet(encoder=encoder)})
     with pytest.raises(InputError, match="no network for resnet18"):
@@ -391,7 +392,7 @@ def test_snapshots_predict_by_their_weighted_mean(tmp_path: Path, data: DataSet)
     for name, weight in (("small-best", 3), ("native-1-best", 1), ("native-2-best", 1)):
         path = folder / f"snapshot-{name}.safetensors"
         parts = net_batches(recipe, data.unlabelled, weights=path, fabric=fabric)
-        mean += np.concatenate(list(parts)) * weight / 5
+        mean += np.concatenate([part.mask for part in parts]) * weight / 5
     batches = fold_batches(recipe, step, data.unlabelled, fold=0, out=tmp_path / "run", fabric=fabric)
-    assert np.concatenate(list(batches)) == pytest.approx(mean, abs=1e-6)
+    assert np.concatenate([batch.mask for batch in batches]) == pytest.approx(mean, abs=1e-6)
     assert record["epochs"] == 3
