@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from diapir.cli import app
 from diapir.faults import InputError
 from diapir.pipeline import training
 from diapir.pipeline.rollback import plan_rollback, roll_back, rollback_text
@@ -78,8 +80,11 @@ def test_the_earlier_rounds_submission_and_record_are_the_runs_again(
 def test_what_was_dropped_can_be_moved_back(runs: tuple[Path, Path], tmp_path: Path) -> None:
     run = shutil.copytree(runs[1], tmp_path / "run")
     planned = plan_rollback(run, "round-1", data_path=None)
-    roll_back(planned, data_path=None)
     assert planned.aside == run / "rolled_back" / "round-1-1"
+    answer = CliRunner().invoke(app, ["rollback", str(run), "round-1"])
+    assert answer.exit_code == 0
+    assert str(planned.aside) in answer.stdout
+    assert str(run / "submission.csv") in answer.stdout
     assert (planned.aside / "round-1" / "audit.csv").exists()
     for path in planned.aside.iterdir():
         if path.is_dir() and (run / path.name).exists():
