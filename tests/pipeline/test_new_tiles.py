@@ -40,8 +40,8 @@ STEPS: list[dict[str, Any]] = [
 ]
 
 
-def recipe(edits: list[dict[str, Any]], *, rules: tuple[str, ...] = ()) -> Recipe:
-    edited = {"do": "post-process", "name": "edited", "of": "all", "edits": edits, "mosaic_rules": list(rules)}
+def recipe(edits: list[dict[str, Any]], *, of: str = "all", rules: tuple[str, ...] = ()) -> Recipe:
+    edited = {"do": "post-process", "name": "edited", "of": of, "edits": edits, "mosaic_rules": list(rules)}
     steps = [*STEPS, edited, {"do": "submit", "of": "edited"}]
     return tiny_run_recipe({"data": {}, "folds.held_out": [], "stages": [STAGE], "steps": steps})
 
@@ -107,10 +107,13 @@ def test_the_runs_own_tiles_come_out_as_its_submission_to_the_byte(run: Path, pa
 
 def test_a_tile_gets_the_same_mask_in_another_set(run: Path, data: DataSet, path: Path, tmp_path: Path) -> None:
     # What stretches, weighs and cuts is the run's, not that of the tiles that come along.
-    few = replace(data, unlabelled=data.unlabelled.take(np.array([3, 1])))
-    write_data(few, tmp_path / "few")
-    every, some = predict_with_run(run, path)[1], predict_with_run(run, tmp_path / "few")[1]
-    assert (some != every[[3, 1]]).mean() < 1e-3, "a pixel at the cut may fall to its other side in another batch"
+    cut = float(np.median(read_predictions(run / "ranked").unlabelled))
+    stretched = shutil.copytree(run, tmp_path / "stretched")
+    changed = recipe([{"name": "threshold", "cut": cut}], of="ranked")
+    run_recipe(changed, stretched, data_path=path, update=True)
+    write_data(replace(data, unlabelled=data.unlabelled.take(np.array([3]))), tmp_path / "alone")
+    every, alone = predict_with_run(stretched, path)[1], predict_with_run(stretched, tmp_path / "alone")[1]
+    assert (alone[0] != every[3]).mean() < 1e-3, "a pixel at the cut may fall to its other side in another batch"
 
 
 def test_mosaic_rules_need_the_runs_labelled_tiles(run: Path, data: DataSet, path: Path, tmp_path: Path) -> None:
