@@ -106,6 +106,12 @@ def test_a_finished_run_predicts_other_data(diapir: Command, finished: Path, tmp
     assert (tmp_path / "out.csv").read_bytes() == (finished / "submission.csv").read_bytes()
 
 
+def test_a_run_without_rounds_has_nothing_to_roll_back(diapir: Command, finished: Path) -> None:
+    answer = diapir("rollback", finished, "round-1")
+    assert answer.status == 2
+    assert one_line(answer.err).endswith("expected a pseudo-label step of its recipe (none), found 'round-1'")
+
+
 def test_mosaics_are_written_and_rules_held_against_masks(diapir: Command, tmp_path: Path) -> None:
     write_synthetic(tmp_path / "data", labelled=20, unlabelled=5, seed=1)
     answer = diapir("data", "mosaics", tmp_path / "data", "--out", tmp_path / "mosaics")

@@ -250,6 +250,99 @@ def test_an_impossible_combination_is_told(tmp_path: Path, line: str, fault: str
     assert faults(tmp_path, f"{LEAST}{line}\n") == [fault]
 
 
+SIDED = "net: {kind: rozhkov}\n"
+LEARNS = "loss: {bce: 1.0, has_salt: 0.1, side: 0.1}"
+
+
+def test_heads_that_no_stage_weighs_are_told(tmp_path: Path) -> None:
+    weight = "stages.0.loss.has_salt"
+    assert faults(tmp_path, f"{LEAST}{SIDED}") == [
+        f"net.kind: 'rozhkov' has such a head, but 0 is the weight of {weight}, so the head would never learn",
+        "net.kind: 'rozhkov' has side heads, but 0 is the weight of stages.0.loss.side, so they would never learn",
+    ]
+    stages = f"stages: [{{name: s, epochs: 1, {LEARNS}}}, {{name: t, epochs: 1}}]\n"
+    assert read(tmp_path, f"name: a\n{SIDED}{stages}").net.num_sides == 1
+
+
+def test_heads_may_have_learned_in_the_step_that_weights_come_from(tmp_path: Path) -> None:
+    text = f"""
+name: a
+{SIDED}
+stages: [{{name: s, epochs: 1}}]
+steps:
+- {{do: train, name: first, stages: [{{name: s, epochs: 1, {LEARNS}}}]}}
+- {{do: train, name: second, start_from: first}}
+- {{do: train, name: third, start_from: second}}
+- {{do: predict, name: says, of: third}}
+- {{do: submit, of: says}}
+"""
+    assert len(read(tmp_path, text).all_steps) == 5
+    told = faults(tmp_path, text.replace("second, start_from: first", "second"))
+    assert len(told) == 2
+    assert all("would never learn" in fault for fault in told)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ("framing: {size: 112}", "framing.size: net.kind 'phalanx' needs multiples of 32, found 112"),
+        (
+            "framing: {method: native, size: null}",
+            "framing.method: 'native' keeps tiles of 101x101, and net.kind 'phalanx' needs multiples of 32, found 101",
+        ),
+        (
+            "stages: [{name: s, epochs: 1, framing: {method: resize, size: 48}}, {name: t, epochs: 1}]",
+            "stages.0.framing.size: net.kind 'phalanx' needs multiples of 32, found 48",
+        ),
+    ],
+)
+def test_sides_that_a_net_cannot_take_are_told(tmp_path: Path, settings: str, fault: str) -> None:
+    stages = "" if "stages" in settings else "stages: [{name: s, epochs: 1}]\n"
+    net = "net: {kind: phalanx, version: v4}\n"
+    assert faults(tmp_path, f"name: a\n{net}{stages}{settings}\n") == [fault]
+
+
+def test_a_framing_that_every_stage_replaces_does_not_matter(tmp_path: Path) -> None:
+    text = "name: a\nnet: {kind: phalanx, version: v4}\nframing: {size: 112}\n"
+    assert read(tmp_path, f"{text}stages: [{{name: s, epochs: 1, framing: {{size: 128}}}}]\n").framing.size == 112
+
+
+def test_a_depth_that_tiles_are_too_small_for_is_told(tmp_path: Path) -> None:
+    text = f"{LEAST}framing: {{method: native, size: null}}\nnet: {{kind: laurans, depth: 7}}\n"
+    told = "framing.method: 'native' keeps tiles of 101x101, and net.kind 'laurans' with net.depth 7 needs 128 or more"
+    assert faults(tmp_path, text) == [f"{told}, found 101"]
+
+
+GATED = """
+name: a
+stages: [{name: s, epochs: 1, loss: {bce: 1.0, has_salt: 0.1}}]
+net: {has_salt_head: true}
+models:
+  silent: {stages: [{name: s, epochs: 1}]}
+steps:
+- {do: train, name: one}
+- {do: predict, name: one-says, of: one}
+- {do: train, name: two, model: silent}
+- {do: predict, name: two-says, of: two}
+- {do: blend, name: both, of: [one-says, two-says]}
+- {do: post-process, name: gated, of: one-says, edits: [{name: has_salt_gate}]}
+- {do: submit, of: gated}
+"""
+
+
+def test_a_has_salt_gate_needs_that_head_in_every_net_behind_it(tmp_path: Path) -> None:
+    assert read(tmp_path, GATED).all_steps[-2].name == "gated"
+    told = "'has_salt_gate' needs a has-salt head in every net behind it, and models.silent.net."
+    for source in ("two-says", "both"):
+        text = GATED.replace("gated, of: one-says", f"gated, of: {source}")
+        assert faults(tmp_path, text) == [f"steps.5.edits: {told}has_salt_head is false"]
+        assert read(tmp_path, text.replace("gate}]}", "gate}], off: [has_salt_gate]}")).name == "a"
+    other = GATED.replace("silent: {", "silent: {net: {kind: vanilla}, ").replace(
+        "gated, of: one-says", "gated, of: both"
+    )
+    assert faults(tmp_path, other) == [f"steps.5.edits: {told}kind is 'vanilla'"]
+
+
 def test_a_rate_cannot_rise_and_fall_for_longer_than_its_stage(tmp_path: Path) -> None:
     schedule = "{name: flat_cosine, warmup: 0.6, fall: 0.5}"
     text = f"name: a\nstages:\n- {{name: s, epochs: 1, schedule: {schedule}}}\n"

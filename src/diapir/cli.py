@@ -253,13 +253,35 @@ def predict(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave faulty tiles out.")] = False,
 ) -> None:
     """Find salt in the unlabelled tiles of a data set with the models of a run."""
-    from diapir.pipeline.run import predict_with_run
+    from diapir.pipeline.new_tiles import predict_with_run
     from diapir.predict.submission import require_submission_place, write_submission
 
     require_submission_place(out)
     tiles, masks = predict_with_run(run, data, skip_bad=skip_bad)
     write_submission(out, tiles.ids, masks)
     print(f"{out}: {len(tiles)} tiles, {masks.any((1, 2)).mean():.1%} with salt")
+
+
+@app.command("rollback")
+def rollback(
+    run: Annotated[Path, typer.Argument(help="The folder of a run, finished or not.")],
+    step: Annotated[str, typer.Argument(help="A pseudo-label step of it.")],
+    data: Annotated[Path | None, typer.Option(help="The data set that the run had, if any.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be dropped and done, and leave.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="As the run was given.")] = False,
+) -> None:
+    """Take a round of pseudo-labels out of a run, with all that came of it, and submit from before the round.
+
+    Nothing is deleted: what is dropped moves to RUN/rolled_back/STEP-1. What is left of the run is then done, as by
+    diapir run --resume; of a finished run that is its submission alone.
+    """
+    from diapir.pipeline.rollback import plan_rollback, roll_back, rollback_text
+    from diapir.pipeline.run import summary
+
+    planned = plan_rollback(run, step, data_path=data, skip_bad=skip_bad)
+    print(rollback_text(planned))
+    if not plan:
+        print(summary(roll_back(planned, data_path=data, skip_bad=skip_bad), run))
 
 
 @app.command("compare")

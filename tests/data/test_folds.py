@@ -19,7 +19,7 @@ from diapir.data.folds import (
     random_folds,
     write_folds,
 )
-from diapir.data.mosaic import NONE, Mosaics, are_beside_training
+from diapir.data.mosaic import NONE, Mosaics, are_beside_training, find_mosaics
 from diapir.data.tiles import DataSet, TileSet, coverage_classes
 from diapir.faults import InputError
 from diapir.recipe.tiles import Folds
@@ -174,7 +174,7 @@ def test_mosaics_run_through_tiles_without_labels() -> None:
     section = Folds(scheme="mosaic", count=3)
     assert len(set(make_folds(tiles, section)[:4].tolist())) > 1
     others = survey[[1, 3, 4, 5, 7]]
-    folds = make_folds(tiles, section, unlabelled=others)
+    folds = make_folds(tiles, section, survey=lambda: find_mosaics(np.concatenate([images, others])))
     assert len(set(folds[:4].tolist())) == 1
     assert sizes(folds, 3).tolist() == [4, 4, 4]
 

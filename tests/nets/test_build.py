@@ -8,6 +8,7 @@ from diapir.nets.build import build_encoder, build_gate, build_net
 from diapir.nets.encoders import ResidualEncoder, TimmEncoder
 from diapir.nets.unet import UNet
 from diapir.recipe import nets as recipe
+from diapir.recipe import published_nets as published
 
 SMALL = recipe.ResidualEncoder(kind="residual", widths=(8, 12), blocks=(1, 2), squeeze=0)
 
@@ -57,3 +58,39 @@ def test_faults_name_their_place_in_the_recipe() -> None:
         build_net(recipe.UNet(encoder=SMALL, decoder=recipe.Decoder(widths=(8,))), in_channels=1)
     with pytest.raises(InputError, match=r"^net\.encoder\.name: "):
         build_net(recipe.UNet(encoder=recipe.TimmEncoder(name="resnet35")), in_channels=1)
+
+
+_SE = published.Trunk(name="legacy_seresnet18")
+_RESNET = published.Trunk(name="resnet18")
+# Each net at its smallest, and the sides at which its system shows it tiles.
+SIDES: list[tuple[recipe.Net, tuple[int, ...]]] = [
+    (recipe.UNet(encoder=SMALL, decoder=recipe.Decoder(widths=(4, 4))), (101, 128)),
+    (published.Bes(kind="bes", encoder=published.Trunk(name="resnet26"), widths=(4, 4, 4, 4, 4)), (224,)),
+    (published.Phalanx(kind="phalanx", version="v3", encoder=_RESNET), (256,)),
+    (published.Phalanx(kind="phalanx", version="v4", encoder=_RESNET), (256,)),
+    (published.Phalanx(kind="phalanx", version="v5", encoder=_RESNET), (128,)),
+    (published.Phalanx(kind="phalanx", version="resize", encoder=_RESNET), (128,)),
+    (published.Place09(kind="place-09", encoder=published.Trunk(name="legacy_seresnext26_32x4d"), width=2), (128,)),
+    (published.Rozhkov(kind="rozhkov", encoder=_SE, width=4, gate_reduction=2), (128,)),
+    (published.Sosin(kind="sosin", encoder=_SE, width=4, context=4), (128,)),
+    (published.Place28(kind="place-28", encoder=_RESNET, base=2), (128,)),
+    (published.Dilated(kind="dilated", filters=2), (128,)),
+    (published.Vanilla(kind="vanilla", filters=2, depth=5), (128,)),
+    (published.Laurans(kind="laurans", filters=2, depth=5), (101,)),
+]
+
+
+@pytest.mark.parametrize(("section", "used"), SIDES, ids=lambda value: getattr(value, "kind", ""))
+def test_sides_are_refused_by_a_recipe_where_the_net_cannot_take_them(
+    section: recipe.Net, used: tuple[int, ...]
+) -> None:
+    with torch.device("meta"):
+        net = build_net(section, in_channels=1).eval()
+        taken = {}
+        for side in {16, 17, 18, 32, 33, 48, 101, *used}:
+            try:
+                taken[side] = net(torch.zeros(1, 1, side, side)).mask.shape == (1, side, side)
+            except (InputError, RuntimeError):
+                taken[side] = False
+    assert taken == {side: recipe.side_fault(section, side) is None for side in taken}
+    assert all(taken[side] for side in used)

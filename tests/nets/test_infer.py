@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diapir.nets.framing import Frame, InputSpec
-from diapir.nets.infer import TileTensors, View, predict_probabilities, see
+from diapir.nets.infer import TileTensors, View, predict_heads, predict_probabilities, see
 from diapir.nets.unet import Outputs
 
 SPEC = InputSpec(channels=("image",), mean=0.5, deviation=0.125, depth_low_m=0, depth_high_m=1)
@@ -79,6 +79,24 @@ def test_probabilities_and_not_logits_are_averaged() -> None:
     plain, flip = predict(net, tiles, views=("plain",)), predict(net, tiles, views=("flip",))
     assert not torch.allclose(plain, flip)
     torch.testing.assert_close(predict(net, tiles), (plain + flip) / 2)
+
+
+class SaysSalt(Sees):
+    """Says that a tile holds salt by the logit of its first column."""
+
+    def forward(self, image: Tensor) -> Outputs:
+        return super().forward(image)._replace(has_salt=image[:, 0, :, 0].mean(1))
+
+
+def test_has_salt_probabilities_are_the_mean_over_views_beside_the_same_masks() -> None:
+    tiles = some_tiles()
+    found = list(predict_heads(SaysSalt(), tiles, spec=SPEC, frame=NATIVE, views=VIEWS, batch=3, autocast=nullcontext))
+    assert torch.equal(torch.cat([each.mask for each in found]), predict(Sees(), tiles))
+    said = [each.has_salt for each in found if each.has_salt is not None]
+    logits = ((tiles.images / 255 - 0.5) / 0.125)[..., [0, -1]].mean(1)
+    torch.testing.assert_close(torch.cat(said), logits.sigmoid().mean(1))
+    silent = predict_heads(Sees(), tiles, spec=SPEC, frame=NATIVE, views=VIEWS, batch=7, autocast=nullcontext)
+    assert [each.has_salt for each in silent] == [None]
 
 
 def test_a_net_blind_to_a_flip_and_its_tile_flipped_agree_over_both_views() -> None:

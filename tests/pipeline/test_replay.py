@@ -21,6 +21,8 @@ def test_a_run_comes_out_the_same_and_what_does_not_is_named(tmp_path: Path) -> 
     }
     assert replay_text(again).endswith("what went in is the same")
     (run / "submission.csv").write_text("id,rle_mask\n")
+    (run / "rolled_back" / "round-1-1").mkdir(parents=True)
+    (run / "rolled_back" / "round-1-1" / "submission.csv").write_text("id,rle_mask\n")
     record = read_json(run / "record.json")
     write_json(run / "record.json", record | {"provenance": record["provenance"] | {"cores": 99}})
     third = replay_run(run, tmp_path / "again", data_path=None)

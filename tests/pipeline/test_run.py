@@ -18,8 +18,10 @@ from diapir.nets.infer import predict_probabilities
 from diapir.nets.weights import load_tensors
 from diapir.pipeline import run as pipeline
 from diapir.pipeline import training
+from diapir.pipeline.new_tiles import predict_with_run
 from diapir.pipeline.predicting import fold_batches, net_batches
-from diapir.pipeline.run import predict_with_run, run_recipe, summary
+from diapir.pipeline.predictions import read_predictions
+from diapir.pipeline.run import run_recipe, summary
 from diapir.predict.scoring import score_submission
 from diapir.predict.submission import read_submission, write_submission
 from diapir.predict.threshold import CANDIDATES
@@ -144,6 +146,32 @@ def test_the_score_of_a_fixed_threshold_is_that_of_the_submission_format(tmp_pat
     )
 
 
+def test_a_net_without_a_has_salt_head_leaves_masks_alone(tmp_path: Path) -> None:
+    silent = {"net.has_salt_head": False, "stages.0.loss.has_salt": 0.0, "stages.0.epochs": 1, "stages.1.epochs": 1}
+    run_recipe(tiny_run_recipe(silent), tmp_path / "run", data_path=None)
+    assert read_predictions(tmp_path / "run" / "predict").has_salt is None
+
+
+@pytest.mark.parametrize(("weights", "unused"), [({}, False), ({"side": 0.0}, True), ({"has_salt": 0.0}, True)])
+def test_heads_that_a_stage_does_not_weigh_are_said_to_be_left_unused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, float], unused: bool
+) -> None:
+    told: list[bool] = []
+
+    def note(*_: object, may_leave_weights_unused: bool, **__: object) -> None:
+        told.append(may_leave_weights_unused)
+        raise InputError.of("", "enough")
+
+    monkeypatch.setattr(pipeline, "make_fabric", note)
+    monkeypatch.setattr(pipeline, "_require_nets", lambda _: None)
+    weighed = {"bce": 1.0, "has_salt": 0.1, "side": 0.1}
+    stages = [{"name": name, "epochs": 1, "loss": loss} for name, loss in (("a", weighed), ("b", weighed | weights))]
+    changes = {"net": {"kind": "phalanx", "version": "v3"}, "stages": stages, "framing": {"size": 128}}
+    with pytest.raises(InputError, match="enough"):
+        run_recipe(tiny_run_recipe(changes), tmp_path / "run", data_path=None)
+    assert told == [unused]
+
+
 def test_all_folds_train_a_model_each_and_predict_by_their_mean(tmp_path: Path, data: DataSet) -> None:
     recipe = tiny_run_recipe({"folds.held_out": [], "predict.threshold": 0.5, "predict.views": ["plain"]})
     record = run_recipe(recipe, tmp_path, data_path=None)
@@ -163,7 +191,7 @@ def test_all_folds_train_a_model_each_and_predict_by_their_mean(tmp_path: Path, 
         probabilities.append(torch.cat(list(batches)).numpy())
     mean = (probabilities[0] + probabilities[1]) / 2
     assert np.abs(probabilities[0] - probabilities[1]).max() > 0.01, "two models"
-    _, masks = pipeline.predict_with_run(tmp_path, write_set(data, tmp_path / "data"))
+    _, masks = predict_with_run(tmp_path, write_set(data, tmp_path / "data"))
     sure = np.abs(mean - 0.5) > 1e-3  # the run keeps halves
     assert sure.mean() > 0.99
     assert ((mean > 0.5) == masks.astype(bool))[sure].all()
@@ -262,7 +290,7 @@ def test_weights_that_cannot_be_had_are_told_before_data_are_read(
         raise InputError.of("net.encoder.weights", f"no network for {name}")
 
     monkeypatch.setattr(pipeline, "fetch_pretrained", refuse)
-    monkeypatch.setattr(pipeline, "_open_data", lambda *_, **__: pytest.fail("data were read first"))
+    monkeypatch.setattr(pipeline, "open_run_data", lambda *_, **__: pytest.fail("data were read first"))
     encoder = TimmEncoder(name="resnet18", weights="pretrained")
     absent = recipe.model_copy(update={"net": UNet(encoder=encoder)})
     with pytest.raises(InputError, match="no network for resnet18"):
@@ -387,11 +415,17 @@ def test_snapshots_predict_by_their_weighted_mean(tmp_path: Path, data: DataSet)
     fabric = make_fabric("float32", devices=1)
     folder, step = tmp_path / "run" / "train" / "fold-0", recipe.all_steps[0]
     assert isinstance(step, Train)
-    mean = np.zeros(data.unlabelled.images.shape)
+    mean, has_salt = np.zeros(data.unlabelled.images.shape), np.zeros(len(data.unlabelled))
     for name, weight in (("small-best", 3), ("native-1-best", 1), ("native-2-best", 1)):
         path = folder / f"snapshot-{name}.safetensors"
-        parts = net_batches(recipe, data.unlabelled, weights=path, fabric=fabric)
-        mean += np.concatenate(list(parts)) * weight / 5
-    batches = fold_batches(recipe, step, data.unlabelled, fold=0, out=tmp_path / "run", fabric=fabric)
-    assert np.concatenate(list(batches)) == pytest.approx(mean, abs=1e-6)
+        for part in net_batches(recipe, data.unlabelled, weights=path, fabric=fabric):
+            assert part.has_salt is not None
+            mean += part.mask * weight / 5
+            has_salt += part.has_salt * weight / 5
+    [batch] = fold_batches(recipe, step, data.unlabelled, fold=0, out=tmp_path / "run", fabric=fabric)
+    assert batch.mask == pytest.approx(mean, abs=1e-6)
+    kept = read_predictions(tmp_path / "run" / "predict").has_salt
+    assert kept is not None
+    assert kept.unlabelled == pytest.approx(has_salt, abs=1e-6)
+    assert len(kept.held_out) == 10
     assert record["epochs"] == 3

@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 from diapir.faults import InputError
-from diapir.predict.build import OutOfFold, build_blend, build_edits
-from diapir.predict.ensemble import aligned_mean, mean, rescaled, vote_share, weighted_mean
+from diapir.predict.build import OutOfFold, build_blend, build_edits, stored_blend
+from diapir.predict.ensemble import aligned_mean, mean, rescaled, value_range, vote_share, weighted_mean
 from diapir.predict.postprocess import Masks, Prediction, apply_edits, fill_small_holes, remove_small_salt
 from diapir.predict.selection import mean_score
 from diapir.recipe.predicting import Ensemble, PostProcess
@@ -145,3 +145,35 @@ def test_a_recipe_of_other_members_is_refused_with_every_fault() -> None:
     assert [fault.where for fault in caught.value.faults] == ["ensemble.rescale.1", "ensemble.blend.weights"]
     with pytest.raises(InputError, match="one a member, 2, found 3"):
         built({"name": "aligned", "thresholds": [0.4] * 3}, members(0.3, 0.4))
+
+
+def test_members_that_all_score_nothing_cannot_be_weighed_by_score() -> None:
+    useless = np.zeros(TRUTH.shape, np.float16)
+    useless[:, 0] = 1
+    with pytest.raises(InputError, match=r"ensemble\.blend\.weights: 'score', but every member scores 0"):
+        built({"name": "weighted", "weights": "score"}, [useless, useless])
+
+
+@pytest.mark.parametrize("name", ["mean", "weighted", "ranked", "vote", "aligned", "stacked", "greedy"])
+def test_a_stored_blend_does_what_was_decided_once_to_the_bit(name: str) -> None:
+    options = {"weighted": {"weights": "score"}, "vote": {"weights": "score"}}.get(name, {})
+    section = Ensemble.model_validate({"blend": {"name": name, **options}, "rescale": [1]})
+    given = members(0.3, 0.5, 0.4)
+    fresh = build_blend(section, OutOfFold(given, TRUTH, seconds=[1.0, 2.0, 3.0]))
+    stored = stored_blend(section, json.loads(json.dumps(fresh.record)))
+    assert stored.needed == fresh.needed
+    assert stored.weights == fresh.weights
+    others = [given[member][:5] for member in fresh.needed]
+    ranges = [value_range(given[fresh.needed[place]]) for place in fresh.rescaled]
+    assert np.array_equal(stored.blend(others, ranges=ranges), fresh.blend(others, ranges=ranges))
+
+
+def test_a_range_that_another_set_decided_holds_for_a_tile_alone() -> None:
+    low, high = members(0.2, 0.3)
+    blend = built({"name": "mean"}, [low, high], rescale=(1,))
+    ranges = [value_range(high)]
+    every = blend.blend([low, high])
+    assert np.array_equal(blend.blend([low[:1], high[:1]], ranges=ranges), every[:1])
+    assert np.array_equal(
+        rescaled(high, (0.4, 0.6)), ((high.astype(np.float64) - 0.4) / 0.2).clip(0, 1).astype(np.float16)
+    )

@@ -2,14 +2,14 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diapir.data.mosaic import NONE, find_mosaics
+from diapir.data.mosaic import NONE, Mosaics, find_mosaics
 from diapir.data.tiles import TileSet, coverage_classes
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.recipe.tiles import Folds
@@ -81,11 +81,11 @@ def mosaic_folds(ids: Sequence[str], depths_m: NDArray[np.float32], mosaics: Num
     return folds
 
 
-def make_folds(tiles: TileSet, section: Folds, *, unlabelled: NDArray[np.uint8] | None = None) -> Numbers:
+def make_folds(tiles: TileSet, section: Folds, *, survey: Callable[[], Mosaics] | None = None) -> Numbers:
     """The fold of each labelled tile, by the recipe's scheme: (n,).
 
     Args:
-        unlabelled: images (m, height, width) that complete the mosaics of the labelled ones, where there are any.
+        survey: finds the mosaics of these tiles and then any others; None looks at these alone.
 
     Raises:
         InputError: a fold would have no tile, no salt, or (groups) the file does not fit the tiles.
@@ -106,9 +106,8 @@ def make_folds(tiles: TileSet, section: Folds, *, unlabelled: NDArray[np.uint8] 
             assert section.groups is not None
             folds = group_folds(_read_groups(section.groups, tiles.ids), count=section.count)
         case "mosaic":
-            images = tiles.images if unlabelled is None else np.concatenate([tiles.images, unlabelled])
-            mosaics = find_mosaics(images).mosaic[: len(tiles)]
-            folds = mosaic_folds(tiles.ids, tiles.depths_m, mosaics, count=section.count)
+            mosaics = find_mosaics(tiles.images) if survey is None else survey()
+            folds = mosaic_folds(tiles.ids, tiles.depths_m, mosaics.mosaic[: len(tiles)], count=section.count)
         case _:
             assert_never(section.scheme)
     _require_salt(folds, tiles.masks, section.count)
@@ -123,6 +122,23 @@ def write_folds(path: Path, ids: Sequence[str], folds: Numbers, section: Folds) 
     rows.writerow(["id", "fold"])
     rows.writerows(zip(ids, folds.tolist(), strict=True))
     write_text(path, text.getvalue())
+
+
+def read_fold_ids(path: Path) -> list[str]:
+    """The ids of the labelled tiles in a file of `write_folds`.
+
+    Raises:
+        InputError: the file is absent or is no such file.
+    """
+    try:
+        _, header, *rows = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, ValueError):
+        raise InputError.of(
+            path, "expected the folds of a run, found no such file; use another copy of the run"
+        ) from None
+    if header != "id,fold":
+        raise InputError.of(f"{path}:2", f"expected the header id,fold, found {header}")
+    return [row[0] for row in csv.reader(rows) if row]
 
 
 def _deal(order: NDArray[np.int64], *, count: int) -> Numbers:

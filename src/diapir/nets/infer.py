@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, NamedTuple, assert_never
 
 import torch
 from torch import Tensor, nn
 
 from diapir.nets.framing import Frame, InputSpec, net_input
+from diapir.nets.unet import Outputs
 
 View = Literal["plain", "flip"]
 
@@ -31,6 +32,18 @@ class TileTensors:
         return len(self.images)
 
 
+class Probabilities(NamedTuple):
+    """What a net says of tiles.
+
+    Args:
+        mask: that a pixel is salt, float32 (b, h, w).
+        has_salt: that a tile holds any salt, float32 (b,); None without a head that says so.
+    """
+
+    mask: Tensor
+    has_salt: Tensor | None
+
+
 def see(view: View, images: Tensor) -> Tensor:
     """A view of tiles (..., w); every view is its own inverse."""
     match view:
@@ -42,7 +55,6 @@ def see(view: View, images: Tensor) -> Tensor:
             assert_never(view)
 
 
-@torch.inference_mode()
 def predict_probabilities(
     net: nn.Module,
     tiles: TileTensors,
@@ -53,7 +65,23 @@ def predict_probabilities(
     batch: int,
     autocast: Callable[[], AbstractContextManager[Any]],
 ) -> Iterator[Tensor]:
-    """Probability of salt, batch after batch: float32 (b, h, w), in the order of the tiles.
+    """Probability of salt, batch after batch: float32 (b, h, w), in the order of the tiles; as `predict_heads`."""
+    for found in predict_heads(net, tiles, spec=spec, frame=frame, views=views, batch=batch, autocast=autocast):
+        yield found.mask
+
+
+@torch.inference_mode()
+def predict_heads(
+    net: nn.Module,
+    tiles: TileTensors,
+    *,
+    spec: InputSpec,
+    frame: Frame,
+    views: Sequence[View],
+    batch: int,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Iterator[Probabilities]:
+    """What a net's mask and has-salt head say, batch after batch, in the order of the tiles.
 
     Views are averaged in probability space; every module of the net is left in the mode (training or evaluation)
     that it came in.
@@ -65,13 +93,15 @@ def predict_probabilities(
             images = tiles.images[start : start + batch].float() / 255
             depths_m = tiles.depths_m[start : start + batch]
             height, width = images.shape[-2:]
-            total = torch.zeros_like(images)
+            total, has_salt = torch.zeros_like(images), list[Tensor]()
             for view in views:
                 with autocast():
-                    logits = net(net_input(see(view, images), depths_m, spec=spec, frame=frame)).mask
-                released = frame.release(logits.float().sigmoid()[:, None], height=height, width=width)[:, 0]
+                    outputs: Outputs = net(net_input(see(view, images), depths_m, spec=spec, frame=frame))
+                released = frame.release(outputs.mask.float().sigmoid()[:, None], height=height, width=width)[:, 0]
                 total += see(view, released)
-            yield total / len(views)
+                if outputs.has_salt is not None:
+                    has_salt.append(outputs.has_salt.float().sigmoid())
+            yield Probabilities(total / len(views), torch.stack(has_salt).mean(0) if has_salt else None)
     finally:
         for module in in_training:
             module.training = True

@@ -8,12 +8,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diapir.data.mosaic import NONE, find_mosaics
+from diapir.data.mosaic import NONE
+from diapir.faults import InputError
 from diapir.metrics import tile_scores
+from diapir.pipeline.mosaics import mosaics_of
 from diapir.pipeline.plan import figures_of
-from diapir.pipeline.predictions import Predictions, read_predictions, unlabelled_name, write_array, write_predictions
+from diapir.pipeline.predictions import (
+    HasSalt,
+    Predictions,
+    read_predictions,
+    unlabelled_name,
+    write_array,
+    write_predictions,
+)
 from diapir.pipeline.workplace import Workplace
-from diapir.predict.build import OutOfFold, build_blend, build_edits
+from diapir.predict.build import BuiltBlend, OutOfFold, build_blend, build_edits
+from diapir.predict.ensemble import value_range
 from diapir.predict.gain import paired_gain
 from diapir.predict.mosaic_edits import apply_mosaic_rules
 from diapir.predict.mosaic_rules import labelled_survey
@@ -24,7 +34,7 @@ from diapir.recipe.steps import BlendStep, PostProcessStep
 
 
 def blend(place: Workplace, step: BlendStep, *, folds: tuple[int, ...]) -> dict[str, Any]:
-    """Write the blend of its members; gives the rule and what out-of-fold tiles decided in it.
+    """Write the blend of its members; gives the rule and all that was decided in it, enough to blend other tiles.
 
     Tiles count that every member held out.
 
@@ -38,34 +48,59 @@ def blend(place: Workplace, step: BlendStep, *, folds: tuple[int, ...]) -> dict[
     rows = members[0].rows
     for member in members[1:]:
         rows = np.intersect1d(rows, member.rows)
-    held_out = [member.held_out[_places(member.rows, rows)] for member in members]
+    places = [_places(member.rows, rows) for member in members]
+    held_out = [member.held_out[own] for member, own in zip(members, places, strict=True)]
     seconds = [_seconds(place, name) for name in step.of]
     built = build_blend(step.ensemble, OutOfFold(members=held_out, truth=_truth(place, rows), seconds=seconds))
 
-    def blended(parts: list[NDArray[np.float16]]) -> NDArray[np.float16]:
-        return built.blend([parts[member] for member in built.needed]).astype(np.float16)
-
+    unlabelled = [members[member].unlabelled for member in built.needed]
+    # Of the held-out tiles where there are no others: new tiles have to be stretched by something.
+    ranges = [
+        value_range(unlabelled[one] if len(unlabelled[one]) else held_out[built.needed[one]]) for one in built.rescaled
+    ]
     folder = place.out / step.name
     for fold in folds:
-        parts = [read_predictions(place.out / name, fold).unlabelled for name in step.of]
-        write_array(folder / unlabelled_name(fold), blended(parts))
+        parts = [read_predictions(place.out / step.of[member], fold).unlabelled for member in built.needed]
+        write_array(folder / unlabelled_name(fold), built.blend(parts).astype(np.float16))
     found = Predictions(
-        rows=rows, held_out=blended(held_out), unlabelled=blended([member.unlabelled for member in members])
+        rows=rows,
+        held_out=built.blend([held_out[member] for member in built.needed]).astype(np.float16),
+        unlabelled=built.blend(unlabelled, ranges=ranges).astype(np.float16),
+        has_salt=_blended_has_salt(built, members, places),
     )
     write_predictions(folder, found)
-    return built.record | {"seconds": round(sum(seconds[member] for member in built.needed), 2)}
+    return built.record | {"ranges": ranges, "seconds": round(sum(seconds[member] for member in built.needed), 2)}
+
+
+def mean_has_salt(built: BuiltBlend, parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    """Mean of the needed members' has-salt probabilities (n,), by their weights; None where one of them has none."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(built.needed):
+        return None
+    return np.average(np.stack(known), axis=0, weights=built.weights).astype(np.float32)
 
 
 def post_process(place: Workplace, step: PostProcessStep) -> dict[str, Any]:
-    """Write edited masks; gives for each edit what it changed, and its gain on out-of-fold tiles."""
+    """Write edited masks; gives for each edit what it changed, and its gain on out-of-fold tiles.
+
+    Raises:
+        InputError: an edit asks for has-salt probabilities, and nobody kept them.
+    """
     source = read_predictions(place.out / step.of)
+    has_salt = source.has_salt or (None, None)
+    if step.needs_has_salt and source.has_salt is None:
+        raise InputError.of(
+            place.out / step.of,
+            "'has_salt_gate' needs has-salt probabilities, and these predictions were made without: remove this folder "
+            "and those of the predict and blend steps that it was made from, and run again",
+        )
     truth = _truth(place, source.rows)
     scores = candidate_scores(source.held_out, truth)
-    edits = build_edits(step, tuned_cut=best_threshold(scores))
-    labelled = Prediction(place.data.labelled.images[source.rows], source.held_out)
+    tuned_cut, before = best_threshold(scores), _score_before(scores)
+    edits = build_edits(step, tuned_cut=tuned_cut)
+    labelled = Prediction(place.data.labelled.images[source.rows], source.held_out, has_salt[0])
     masks, on_labelled = apply_edits(edits, labelled, truth=truth, without=step.off)
-    before = _score_before(scores)
-    unlabelled = Prediction(place.data.unlabelled.images, source.unlabelled)
+    unlabelled = Prediction(place.data.unlabelled.images, source.unlabelled, has_salt[1])
     others, on_unlabelled = apply_edits(edits, unlabelled, score=before, without=step.off)
     by_mosaics: dict[str, Any] = {}
     if step.mosaic_rules:
@@ -73,6 +108,8 @@ def post_process(place: Workplace, step: PostProcessStep) -> dict[str, Any]:
     found = Predictions(rows=source.rows, held_out=masks.astype(np.float16), unlabelled=others.astype(np.float16))
     write_predictions(place.out / step.name, found)
     return by_mosaics | {
+        "tuned_cut": tuned_cut,
+        "score_before": before,
         "held_out": [asdict(each) for each in on_labelled],
         "unlabelled": [asdict(each) for each in on_unlabelled],
         "seconds": _seconds(place, step.of),
@@ -84,7 +121,7 @@ def _by_mosaics(
 ) -> tuple[Masks, Masks, dict[str, Any]]:
     """Masks after the rules of mosaics, and what these did: to held-out tiles as if their fold's masks were unknown."""
     data, count = place.data, len(place.data.labelled)
-    survey = labelled_survey(data, find_mosaics(np.concatenate([data.labelled.images, data.unlabelled.images])))
+    survey = labelled_survey(data, mosaics_of(data, place.out))
     predicted = np.concatenate([np.zeros_like(data.labelled.images), unlabelled])
     predicted[rows] = held_out
     edited, records = apply_mosaic_rules(predicted, survey, rules=rules)
@@ -99,6 +136,16 @@ def _by_mosaics(
     scores = [tile_scores(torch.from_numpy(masks), truth).double().numpy() for masks in (held_out, after)]
     done = [{"rule": each.rule, "reached": each.num_reached, "changed": len(each.changed)} for each in records]
     return after, edited[count:], {"mosaic_rules": done, "mosaic_gain": asdict(paired_gain(*scores))}
+
+
+def _blended_has_salt(
+    built: BuiltBlend, members: Sequence[Predictions], places: Sequence[NDArray[np.int64]]
+) -> HasSalt | None:
+    """Has-salt probabilities of the tiles that every member held out, and of the unlabelled ones."""
+    needed = [(members[member].has_salt, places[member]) for member in built.needed]
+    held_out = mean_has_salt(built, [None if known is None else known.held_out[own] for known, own in needed])
+    unlabelled = mean_has_salt(built, [None if known is None else known.unlabelled for known, _ in needed])
+    return None if held_out is None or unlabelled is None else HasSalt(held_out, unlabelled)
 
 
 def _truth(place: Workplace, rows: NDArray[np.int64]) -> Masks:

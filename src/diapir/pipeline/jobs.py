@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from diapir.data.tiles import DataSet
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.pipeline.plan import STEP
+from diapir.pipeline.plan import RECIPE, STEP
 from diapir.pipeline.predicting import predict
-from diapir.pipeline.run import RECIPE, open_run_data
+from diapir.pipeline.run import open_run_data
 from diapir.pipeline.training import LEAVING_S, train_fold
 from diapir.pipeline.workplace import Fold, Workplace, folds_to_keep, step_named
 from diapir.recipe.files import read_recipe

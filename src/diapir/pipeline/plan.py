@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
-from diapir.pipeline.workplace import folds_to_keep
+from diapir.pipeline.workplace import folds_to_keep, held_out_folds
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Step, Submit, Train, sources
 from diapir.recipe.whole import Recipe
 from diapir.runs import read_json, write_json
 
-STEP, RECORD = "step.json", "record.json"
+RECIPE, FOLDS, RECORD = "recipe.yaml", "folds.csv", "record.json"
+STEP = "step.json"
+ROLLED_BACK = "rolled_back"
+"""Folder of what was taken out of a run; no step can be called so."""
 State = Literal["done", "begun", "new", "changed"]
 
 
@@ -39,9 +42,14 @@ def plan_steps(recipe: Recipe, out: Path, *, data_digest: str) -> list[Planned]:
         facts: dict[str, Any] = {"step": step.do, "settings": _settings(recipe, step), "inputs": inputs}
         if not inputs:
             facts["data"] = data_digest
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        digests[step.name] = digest
+        digest = _digest(facts)
         state = _state(out / step.name, digest)
+        if state == "changed" and isinstance(step, PredictStep | BlendStep):
+            # More folds' own predictions than are asked for do no harm.
+            fuller = _digest(facts | {"settings": facts["settings"] | {"folds_kept": held_out_folds(recipe)}})
+            if _state(out / step.name, fuller) == "done":
+                digest, state = fuller, "done"
+        digests[step.name] = digest
         if isinstance(step, Submit) and state == "done" and not (out / RECORD).exists():
             state = "begun"
         planned.append(Planned(step, digest, state))
@@ -72,6 +80,10 @@ def plan_text(planned: Sequence[Planned]) -> str:
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]) for row in rows
     )
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _takes(step: Step) -> str:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ from rich.progress import track
 from diapir.data.tiles import TileSet
 from diapir.nets.build import build_model
 from diapir.nets.framing import InputSpec
-from diapir.nets.infer import predict_probabilities
+from diapir.nets.infer import predict_heads
 from diapir.nets.weights import load_tensors
-from diapir.pipeline.predictions import HELD_OUT, ROWS, unlabelled_name, write_array
+from diapir.pipeline.predictions import HELD_OUT, ROWS, HasSalt, unlabelled_name, write_array, write_has_salt
 from diapir.pipeline.workplace import Fold, Workplace, fold_folder, folds_of, held_out_rows
 from diapir.recipe.steps import Train
 from diapir.recipe.whole import Recipe
@@ -28,9 +28,20 @@ from diapir.train.snapshots import predicting_weights
 from diapir.train.stop import Stopped
 from diapir.train.tile_tensors import tile_tensors
 
-MeanAndParts = tuple[NDArray[np.float32], list[NDArray[np.float32]]]
-"""Probabilities of a batch: the mean over folds, and each fold's own; (b, h, w)."""
-_Batch = TypeVar("_Batch")
+Floats = NDArray[np.float32]
+_Item = TypeVar("_Item")
+
+
+class Batch(NamedTuple):
+    """Probabilities of a few tiles.
+
+    Args:
+        mask: (b, h, w).
+        has_salt: that a tile holds any salt, (b,); None where the net has no head that says so.
+    """
+
+    mask: Floats
+    has_salt: Floats | None
 
 
 def predict(
@@ -51,26 +62,30 @@ def predict(
     Raises:
         Stopped: `stop_asked` named a signal.
     """
-    rows, held_out, start = [], [], time.monotonic()
+    rows, held_out, has_salt, start = [], list[NDArray[np.float16]](), list[Floats](), time.monotonic()
     for fold in folds_of(place.recipe, step):
         own = held_out_rows(place, fold)
         batches = fold_batches(
             place.recipe, step, place.data.labelled.take(own), fold=fold, out=place.out, fabric=place.fabric
         )
-        held_out += [batch.astype(np.float16) for batch in _until_asked(batches, stop_asked)]
+        for batch in _until_asked(batches, stop_asked):
+            held_out.append(batch.mask.astype(np.float16))
+            has_salt += [] if batch.has_salt is None else [batch.has_salt]
         rows.append(own)
     write_array(folder / ROWS, np.concatenate(rows))
     write_array(folder / HELD_OUT, np.concatenate(held_out))
     means = mean_batches(place.recipe, step, place.data.unlabelled, out=place.out, fabric=place.fabric, shown=shown)
-    _write_unlabelled(place, step, _until_asked(means, stop_asked), folder=folder, folds=folds)
+    of_unlabelled = _write_unlabelled(place, step, _until_asked(means, stop_asked), folder=folder, folds=folds)
+    if has_salt:
+        write_has_salt(folder, HasSalt(np.concatenate(has_salt), of_unlabelled))
     seconds = round(time.monotonic() - start, 2)
     return {"held_out": sum(map(len, rows)), "unlabelled": len(place.data.unlabelled), "seconds": seconds}
 
 
 def mean_batches(
     recipe: Recipe, step: Train, tiles: TileSet, *, out: Path, fabric: Fabric, shown: bool = True
-) -> Iterator[MeanAndParts]:
-    """Probabilities of tiles, batch after batch: the mean of all the folds' models, and each by itself; (b, h, w)."""
+) -> Iterator[tuple[Batch, list[Batch]]]:
+    """Probabilities of tiles, batch after batch: the mean of all the folds' models, and each by itself."""
     streams = [fold_batches(recipe, step, tiles, fold=fold, out=out, fabric=fabric) for fold in folds_of(recipe, step)]
     total = -(-len(tiles) // recipe.of_step(step).predict.batch)
     console = Console(stderr=True)
@@ -81,22 +96,23 @@ def mean_batches(
         console=console,
         disable=not (shown and console.is_terminal),
     ):
-        yield sum(parts) / len(parts), list(parts)
+        yield _combined(parts, lambda values: sum(values) / len(values)), list(parts)
 
 
 def fold_batches(
     recipe: Recipe, step: Train, tiles: TileSet, *, fold: Fold, out: Path, fabric: Fabric
-) -> Iterator[NDArray[np.float32]]:
-    """Probabilities of tiles by the weights of one fold that predict, batch after batch: (b, h, w)."""
+) -> Iterator[Batch]:
+    """Probabilities of tiles by the weights of one fold that predict, batch after batch."""
     own = recipe.of_step(step)
     chosen = predicting_weights(fold_folder(out, step, fold), own.predict.weights)
     streams = [net_batches(own, tiles, weights=path, fabric=fabric) for path, _ in chosen]
+    shares = [share for _, share in chosen]
     for parts in zip(*streams, strict=True):
-        yield sum(share * part for (_, share), part in zip(chosen, parts, strict=True))
+        yield _combined(parts, lambda values: sum(share * value for share, value in zip(shares, values, strict=True)))
 
 
-def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -> Iterator[NDArray[np.float32]]:
-    """Probabilities of tiles by one file of weights, batch after batch: (b, h, w).
+def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -> Iterator[Batch]:
+    """Probabilities of tiles by one file of weights, batch after batch.
 
     Args:
         own: the recipe of the train step alone.
@@ -106,7 +122,7 @@ def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -
     net = build_model(own, in_channels=len(spec.channels)).to(memory_format=torch.channels_last)
     net.load_state_dict(tensors)
     net = net.to(fabric.device)
-    for batch in predict_probabilities(
+    for found in predict_heads(
         net,
         tile_tensors(tiles, fabric.device),
         spec=spec,
@@ -115,31 +131,45 @@ def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -
         batch=own.predict.batch,
         autocast=fabric.autocast,
     ):
-        yield batch.cpu().numpy()
+        yield Batch(found.mask.cpu().numpy(), None if found.has_salt is None else found.has_salt.cpu().numpy())
 
 
-def _until_asked(batches: Iterable[_Batch], stop_asked: Callable[[], int | None]) -> Iterator[_Batch]:
+def _until_asked(batches: Iterable[_Item], stop_asked: Callable[[], int | None]) -> Iterator[_Item]:
     for batch in batches:
         if (number := stop_asked()) is not None:
             raise Stopped(number)
         yield batch
 
 
+def _combined(parts: Sequence[Batch], combine: Callable[[list[Floats]], Any]) -> Batch:
+    """Batches of the same tiles made one, masks and has-salt probabilities in the same way."""
+    has_salt = [part.has_salt for part in parts if part.has_salt is not None]
+    return Batch(combine([part.mask for part in parts]), combine(has_salt) if has_salt else None)
+
+
 def _write_unlabelled(
-    place: Workplace, step: Train, means: Iterator[MeanAndParts], *, folder: Path, folds: Collection[int]
-) -> None:
+    place: Workplace,
+    step: Train,
+    means: Iterator[tuple[Batch, list[Batch]]],
+    *,
+    folder: Path,
+    folds: Collection[int],
+) -> Floats:
+    """Write the masks' probabilities; gives those that tiles hold any salt, none where no head says so."""
     tiles = place.data.unlabelled
     names = [unlabelled_name(None)]
     names += [unlabelled_name(fold) for fold in folds_of(place.recipe, step) if fold in folds]
     with ExitStack() as files:
         arrays = [_new_array(files.enter_context(atomic_path(folder / name)), tiles.images.shape) for name in names]
-        start = 0
+        start, has_salt = 0, [np.empty(0, np.float32)]
         for mean, parts in means:
             for array, part in zip(arrays, [mean, *parts][: len(arrays)], strict=True):
-                array[start : start + len(part)] = part
-            start += len(mean)
+                array[start : start + len(part.mask)] = part.mask
+            start += len(mean.mask)
+            has_salt += [] if mean.has_salt is None else [mean.has_salt]
         for array in arrays:
             getattr(array, "flush", lambda: None)()
+    return np.concatenate(has_salt)
 
 
 def _new_array(path: Path, shape: Sequence[int]) -> NDArray[np.float16]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,19 @@ from diapir.pipeline.workplace import Fold
 from diapir.runs import atomic_path
 
 ROWS, HELD_OUT, UNLABELLED = "held-out-rows.npy", "held-out.npy", "unlabelled.npy"
+HELD_OUT_HAS_SALT, UNLABELLED_HAS_SALT = "held-out-has-salt.npy", "unlabelled-has-salt.npy"
+
+
+class HasSalt(NamedTuple):
+    """Probabilities that tiles hold any salt, by a head of their own: float32.
+
+    Args:
+        held_out: of the labelled tiles that were held out, (m,).
+        unlabelled: of all unlabelled tiles, (n,).
+    """
+
+    held_out: NDArray[np.float32]
+    unlabelled: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -22,11 +35,14 @@ class Predictions:
         rows: the labelled tiles that were held out, int64 (m,).
         held_out: their probabilities by models that never saw them, float16 (m, h, w).
         unlabelled: probabilities of all unlabelled tiles, float16 (n, h, w).
+        has_salt: of the same tiles; None where a net behind them has no head that says so, where nobody kept it, and
+            for one fold's models.
     """
 
     rows: NDArray[np.int64]
     held_out: NDArray[np.float16]
     unlabelled: NDArray[np.float16]
+    has_salt: HasSalt | None = None
 
 
 def read_predictions(folder: Path, fold: Fold = None) -> Predictions:
@@ -35,10 +51,14 @@ def read_predictions(folder: Path, fold: Fold = None) -> Predictions:
     Raises:
         InputError: a file is absent or damaged.
     """
+    is_kept = fold is None and all((folder / name).exists() for name in (HELD_OUT_HAS_SALT, UNLABELLED_HAS_SALT))
     return Predictions(
         rows=read_array(folder / ROWS),
         held_out=read_array(folder / HELD_OUT),
         unlabelled=read_array(folder / unlabelled_name(fold)),
+        has_salt=HasSalt(read_array(folder / HELD_OUT_HAS_SALT), read_array(folder / UNLABELLED_HAS_SALT))
+        if is_kept
+        else None,
     )
 
 
@@ -46,6 +66,14 @@ def write_predictions(folder: Path, found: Predictions) -> None:
     """Write what `read_predictions` reads."""
     for name, array in ((ROWS, found.rows), (HELD_OUT, found.held_out), (UNLABELLED, found.unlabelled)):
         write_array(folder / name, array)
+    if found.has_salt is not None:
+        write_has_salt(folder, found.has_salt)
+
+
+def write_has_salt(folder: Path, has_salt: HasSalt) -> None:
+    """Write what stands beside the masks' probabilities."""
+    write_array(folder / HELD_OUT_HAS_SALT, has_salt.held_out)
+    write_array(folder / UNLABELLED_HAS_SALT, has_salt.unlabelled)
 
 
 def read_array(path: Path) -> NDArray[Any]:

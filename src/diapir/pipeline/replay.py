@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diapir.faults import InputError
-from diapir.pipeline.plan import RECORD
-from diapir.pipeline.run import RECIPE, run_recipe
+from diapir.pipeline.plan import RECIPE, RECORD, ROLLED_BACK
+from diapir.pipeline.run import run_recipe
 from diapir.recipe.files import read_recipe
 from diapir.runs import provenance, read_json, sha256_of_file
 
@@ -37,8 +37,9 @@ def replay_run(run: Path, out: Path, *, data_path: Path | None) -> Replay:
     before = read_json(run / RECORD)
     after = run_recipe(read_recipe(run / RECIPE), out, data_path=data_path, resume=True)
     names = sorted({str(path.relative_to(run)) for pattern in _COMPARED for path in run.rglob(pattern)})
-    # A checkpoint holds how long it took.
-    names = [name for name in names if not Path(name).name.startswith("checkpoint")]
+    # A checkpoint holds how long it took, and what was rolled back is no part of the run any more.
+    names = [name for name in names if not Path(name).name.startswith((".", "checkpoint"))]
+    names = [name for name in names if Path(name).parts[0] != ROLLED_BACK]
     same = [
         name for name in names if (out / name).exists() and sha256_of_file(out / name) == sha256_of_file(run / name)
     ]

@@ -14,13 +14,25 @@ from numpy.typing import NDArray
 from diapir.data.folds import make_folds, write_folds
 from diapir.data.synthetic import make_synthetic
 from diapir.data.tgs import open_data
-from diapir.data.tiles import DataSet, TileSet
+from diapir.data.tiles import DataSet
 from diapir.faults import InputError
 from diapir.nets.build import build_net
 from diapir.nets.weights import fetch_pretrained
 from diapir.pipeline.blending import blend, post_process
-from diapir.pipeline.plan import RECORD, Planned, figures_of, mark_begun, mark_done, plan_steps, plan_text, threshold_of
-from diapir.pipeline.predicting import mean_batches, predict
+from diapir.pipeline.mosaics import mosaics_of
+from diapir.pipeline.plan import (
+    FOLDS,
+    RECIPE,
+    RECORD,
+    Planned,
+    figures_of,
+    mark_begun,
+    mark_done,
+    plan_steps,
+    plan_text,
+    threshold_of,
+)
+from diapir.pipeline.predicting import predict
 from diapir.pipeline.predictions import read_predictions
 from diapir.pipeline.pseudo import pseudo_label
 from diapir.pipeline.submitting import PICTURE, SUBMISSION, interval_text, submit
@@ -31,7 +43,7 @@ from diapir.processor import is_first_process
 from diapir.recipe.files import read_recipe, write_recipe
 from diapir.recipe.nets import trained_encoder
 from diapir.recipe.smoke import LABELLED, UNLABELLED, smoke_recipe
-from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Submit, Train, sources
+from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Submit, Train
 from diapir.recipe.whole import Recipe
 from diapir.runs import locked_folder, provenance, read_json, write_json, write_text
 from diapir.train.stop import stop_requests
@@ -39,7 +51,7 @@ from diapir.train.together import end_helpers, make_fabric
 from diapir.train.tracking import TrackerName, require_trackers
 
 DoSteps = Callable[[Workplace, Sequence[Planned]], None]
-RECIPE, FOLDS, TRUTH = "recipe.yaml", "folds.csv", "truth.csv"
+TRUTH = "truth.csv"
 
 
 def run_recipe(
@@ -95,7 +107,7 @@ def run_recipe(
             )
         if first and (out / RECORD).exists() and all(one.state == "done" for one in plan):
             return _finished_record(out)
-        numbers = make_folds(data.labelled, recipe.folds, unlabelled=data.unlabelled.images)
+        numbers = make_folds(data.labelled, recipe.folds, survey=lambda: mosaics_of(data, out))
         fabric = make_fabric(recipe.precision, devices=devices, may_leave_weights_unused=_may_leave_unused(recipe))
         if first:
             # All that can be refused was, so the folder becomes this run's.
@@ -116,37 +128,6 @@ def show_plan(recipe: Recipe, out: Path, *, data_path: Path | None, skip_bad: bo
     """What `run_recipe` would do in `out`, a line a step; nothing is written."""
     data, _ = open_run_data(recipe, data_path, skip_bad=skip_bad)
     return plan_text(plan_steps(recipe, out, data_digest=data.digest))
-
-
-def predict_with_run(run: Path, data_path: Path, *, skip_bad: bool = False) -> tuple[TileSet, NDArray[np.uint8]]:
-    """Masks of a data set's unlabelled tiles by the models of a finished run, at its threshold.
-
-    Raises:
-        InputError: the run is not finished, its files are damaged, or the data are faulty or have no unlabelled tiles.
-    """
-    if not (run / RECORD).exists():
-        raise InputError.of(run, f"expected the folder of a finished run, found no {RECORD} in it")
-    record = read_json(run / RECORD)
-    recipe = read_recipe(run / RECIPE)
-    if not isinstance(record, dict) or record.get("recipe_digest") != recipe.digest or "threshold" not in record:
-        raise InputError.of(run, f"its {RECORD} and {RECIPE} do not belong together; use another copy of the run")
-    tiles = open_data(data_path, skip_bad=skip_bad).unlabelled
-    if not len(tiles):
-        raise InputError.of(data_path, "expected unlabelled tiles to find salt in, found none")
-    fabric = make_fabric(recipe.precision, devices=1)
-    last = recipe.all_steps[-1]
-    source = step_named(recipe, sources(last)["of"][0])
-    if not isinstance(source, PredictStep):
-        raise InputError.of(
-            run,
-            f"its submission comes from a {source.do} step; only those of a predict step can be made for other tiles",
-        )
-    trained = step_named(recipe, source.of)
-    assert isinstance(trained, Train)
-    batches = mean_batches(recipe, trained, tiles, out=run, fabric=fabric)
-    # Through float16, as the run itself keeps them.
-    masks = [mean.astype(np.float16) > record["threshold"] for mean, _ in batches]
-    return tiles, np.concatenate(masks).astype(np.uint8)
 
 
 def summary(record: dict[str, Any], out: Path) -> str:
@@ -199,9 +180,11 @@ def _trained(recipe: Recipe) -> list[Recipe]:
 
 
 def _may_leave_unused(recipe: Recipe) -> bool:
-    """Whether a has-salt head takes no part in some stage's loss."""
+    """Whether a has-salt head, or side heads, take no part in some stage's loss."""
     return any(
-        own.net.has_salt_head and any(stage.loss.has_salt == 0 for stage in own.stages) for own in _trained(recipe)
+        (own.net.has_salt_head and stage.loss.has_salt == 0) or (own.net.num_sides > 0 and stage.loss.side == 0)
+        for own in _trained(recipe)
+        for stage in own.stages
     )
 
 

@@ -1,6 +1,6 @@
 """Recipe sections -> edits of masks and blends of members: the only `match` on their names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, assert_never
 
@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diapir.faults import Fault, raise_if_any
+from diapir.faults import Fault, InputError, raise_if_any
 from diapir.predict.crf import bilateral_crf, location_crf
 from diapir.predict.ensemble import (
     Probability,
+    Range,
     aligned_mean,
     mean,
     rescaled,
@@ -34,7 +35,7 @@ from diapir.predict.postprocess import (
     salt_above,
 )
 from diapir.predict.selection import mean_score, select_members
-from diapir.predict.stacking import check_stack, fit_stack, stacked
+from diapir.predict.stacking import Stack, check_stack, fit_stack, stacked
 from diapir.predict.threshold import best_threshold, candidate_scores
 from diapir.recipe import predicting as recipe
 
@@ -62,13 +63,30 @@ class BuiltBlend:
 
     Args:
         needed: members that take part, counted from 0; the others need not predict anything.
-        blend: predictions of those members, in that order, of a whole set -> one prediction, salt above 0.5.
-        record: what was decided, as plain JSON values.
+        rescaled: places among them of those that are first stretched over 0 to 1.
+        rule: predictions of those members, in that order, of a whole set -> one prediction, salt above 0.5.
+        record: what was decided, as plain JSON values; `stored_blend` needs no more.
     """
 
     needed: tuple[int, ...]
-    blend: Rule
+    rescaled: tuple[int, ...]
+    rule: Rule
     record: dict[str, Any]
+
+    @property
+    def weights(self) -> list[float]:
+        """Weight of each needed member in a mean; all alike where the rule is none with weights."""
+        return list(self.record.get("weights", [1.0] * len(self.needed)))
+
+    def blend(
+        self, parts: Sequence[Probability], *, ranges: Sequence[Range] | None = None
+    ) -> NDArray[np.floating[Any]]:
+        """Predictions (n, h, w) of the needed members, in their order, made one.
+
+        Args:
+            ranges: what becomes 0 and 1 of each rescaled member; None for its own range in these tiles.
+        """
+        return self.rule(_stretched(parts, self.rescaled, ranges=ranges))
 
 
 def build_edits(section: recipe.PostProcess, *, tuned_cut: float | None = None) -> tuple[Edit, ...]:
@@ -84,16 +102,22 @@ def build_blend(section: recipe.Ensemble, known: OutOfFold) -> BuiltBlend:
     """The blend of members that a recipe names, with weights and thresholds found on out-of-fold tiles.
 
     Raises:
-        InputError: the recipe speaks of more or fewer members than there are.
+        InputError: the recipe speaks of more or fewer members than there are, or weighs by scores that are all 0.
     """
     number = len(known.members)
     assert number == len(known.seconds) > 0
     _require_fit(section, number)
-    members = _stretched(known.members, section.rescale)
-    needed, rule, decided = _rule(section.blend, replace(known, members=members))
-    rescale = [place for place, member in enumerate(needed) if member in section.rescale]
-    record = {"rule": section.blend.name, "members": list(needed), "rescaled": sorted(set(section.rescale)), **decided}
-    return BuiltBlend(needed, lambda parts: rule(_stretched(parts, rescale)), record)
+    members = _stretched(known.members, sorted(set(section.rescale)))
+    needed, decided = _decided(section.blend, replace(known, members=members))
+    head = {"rule": section.blend.name, "members": list(needed), "rescaled": sorted(set(section.rescale))}
+    return stored_blend(section, head | decided)
+
+
+def stored_blend(section: recipe.Ensemble, record: Mapping[str, Any]) -> BuiltBlend:
+    """The blend whose record was kept: nothing is decided anew."""
+    needed = tuple(record["members"])
+    places = tuple(place for place, member in enumerate(needed) if member in section.rescale)
+    return BuiltBlend(needed, places, _rule(section.blend, record), dict(record))
 
 
 def _edit(section: recipe.Edit, *, tuned_cut: float | None) -> Edit:
@@ -164,53 +188,70 @@ def _smoothed_by_grey(tiles: Prediction, section: recipe.BilateralCrf) -> Masks:
     return salt_above(salt.numpy(), START)
 
 
-def _rule(section: recipe.Blend, known: OutOfFold) -> tuple[tuple[int, ...], Rule, dict[str, Any]]:
-    """Members that take part, how they are blended, and what out-of-fold tiles decided."""
+def _decided(section: recipe.Blend, known: OutOfFold) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """Members that take part, and what out-of-fold tiles decide."""
     every = tuple(range(len(known.members)))
     match section:
         case recipe.Mean():
-            return every, mean, {}
-        case recipe.Weighted():
-            given, seen = _weights(section.weights, known)
-            return every, lambda parts: weighted_mean(parts, given), seen
+            return every, {}
+        case recipe.Weighted() | recipe.Vote():
+            return every, _weights(section.weights, known)
         case recipe.Ranked():
             scores = _scores(known)
-            ranked = weights_by_rank(scores, decay=section.decay)
-            return every, lambda parts: weighted_mean(parts, ranked), {"weights": ranked, "scores": scores}
-        case recipe.Vote():
-            votes, seen = _weights(section.weights, known)
-            empty_above = section.empty_above
-            return every, lambda parts: vote_share(parts, above=START, weights=votes, empty_above=empty_above), seen
+            return every, {"weights": weights_by_rank(scores, decay=section.decay), "scores": scores}
         case recipe.Aligned():
-            thresholds = _thresholds(section, known)
-            return every, lambda parts: aligned_mean(parts, thresholds), {"thresholds": thresholds}
+            return every, {"thresholds": _thresholds(section, known)}
         case recipe.Stacked():
             stack = fit_stack(known.members, known.truth, ridge=section.ridge)
             check = check_stack(known.members, known.truth, stack=stack, parts=section.parts, ridge=section.ridge)
-            return every, lambda parts: stacked(parts, stack), {"stack": asdict(stack), "check": asdict(check)}
+            return every, {"stack": asdict(stack), "check": asdict(check)}
         case recipe.Greedy():
             return _selected(section, known)
         case _:
             assert_never(section)
 
 
-def _selected(section: recipe.Greedy, known: OutOfFold) -> tuple[tuple[int, ...], Rule, dict[str, Any]]:
+def _rule(section: recipe.Blend, decided: Mapping[str, Any]) -> Rule:
+    """How members are blended, by what was decided."""
+    match section:
+        case recipe.Mean():
+            return mean
+        case recipe.Weighted() | recipe.Ranked() | recipe.Greedy():
+            weights = decided["weights"]
+            return lambda parts: weighted_mean(parts, weights)
+        case recipe.Vote():
+            votes, empty_above = decided["weights"], section.empty_above
+            return lambda parts: vote_share(parts, above=START, weights=votes, empty_above=empty_above)
+        case recipe.Aligned():
+            thresholds = decided["thresholds"]
+            return lambda parts: aligned_mean(parts, thresholds)
+        case recipe.Stacked():
+            kept = decided["stack"]
+            stack = Stack(tuple(kept["weights"]), bias=kept["bias"], cross_entropy=kept["cross_entropy"])
+            return lambda parts: stacked(parts, stack)
+        case _:
+            assert_never(section)
+
+
+def _selected(section: recipe.Greedy, known: OutOfFold) -> tuple[tuple[int, ...], dict[str, Any]]:
     selection = select_members(
         known.members, known.truth, seconds=known.seconds, least_gain=section.least_gain, most_s=section.most_s
     )
     needed = tuple(sorted(set(selection.order)))
     taken = selection.weights(len(known.members))
-    weights = [taken[member] for member in needed]
-    return needed, lambda parts: weighted_mean(parts, weights), {"weights": weights, "selection": asdict(selection)}
+    return needed, {"weights": [taken[member] for member in needed], "selection": asdict(selection)}
 
 
-def _weights(weights: str | tuple[float, ...], known: OutOfFold) -> tuple[list[float], dict[str, Any]]:
+def _weights(weights: str | tuple[float, ...], known: OutOfFold) -> dict[str, Any]:
     """Weights of all members, and the figures behind them."""
     if weights == "score":
         scores = _scores(known)
-        return weights_by_score(scores), {"weights": weights_by_score(scores), "scores": scores}
-    found = [1.0] * len(known.members) if isinstance(weights, str) else list(weights)
-    return found, {"weights": found}
+        if not any(scores):
+            raise InputError.of(
+                "ensemble.blend.weights", "'score', but every member scores 0 out of fold: give numbers"
+            )
+        return {"weights": weights_by_score(scores), "scores": scores}
+    return {"weights": [1.0] * len(known.members) if isinstance(weights, str) else list(weights)}
 
 
 def _thresholds(section: recipe.Aligned, known: OutOfFold) -> list[float]:
@@ -224,8 +265,11 @@ def _scores(known: OutOfFold) -> list[float]:
     return [mean_score(member, known.truth) for member in known.members]
 
 
-def _stretched(members: Sequence[Probability], places: Sequence[int]) -> list[Probability]:
-    return [rescaled(member) if place in places else member for place, member in enumerate(members)]
+def _stretched(
+    members: Sequence[Probability], places: Sequence[int], *, ranges: Sequence[Range] | None = None
+) -> list[Probability]:
+    within = dict(zip(places, [None] * len(places) if ranges is None else ranges, strict=True))
+    return [rescaled(member, within[place]) if place in within else member for place, member in enumerate(members)]
 
 
 def _require_fit(section: recipe.Ensemble, number: int) -> None:

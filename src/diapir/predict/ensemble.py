@@ -14,6 +14,7 @@ from diapir.faults import InputError
 
 Probability = NDArray[np.floating[Any]]
 """(n, height, width), 0 to 1."""
+Range = tuple[float, float]
 
 _Member = TypeVar("_Member", bound=np.generic)
 _Value = TypeVar("_Value", bound=np.generic)
@@ -134,21 +135,34 @@ def aligned_mean(members: Sequence[Probability], thresholds: Sequence[float]) ->
     return _by_chunks(members, blend, kind=np.result_type(*members))
 
 
-def rescaled(member: Probability) -> Probability:
-    """A member stretched over 0 to 1: its least value in the whole set becomes 0, its largest 1.
+def value_range(member: Probability) -> Range:
+    """The least and the largest value of a member of at least one tile.
 
     Raises:
         InputError: all of its values are the same.
-
-    Source: the 1st place of the TGS competition, model B before it was averaged with A.
     """
     low = min(float(member[rows].min()) for rows in _chunks(len(member)))
     high = max(float(member[rows].max()) for rows in _chunks(len(member)))
     if low == high:
         raise InputError.of("ensemble", f"a member is {low:g} everywhere, so it cannot be rescaled; leave it out")
+    return low, high
+
+
+def rescaled(member: Probability, within: Range | None = None) -> Probability:
+    """A member stretched over 0 to 1: its least value in the whole set becomes 0, its largest 1.
+
+    Args:
+        within: what becomes 0 and 1 instead, as another set decided; values beyond are cut off.
+
+    Raises:
+        InputError: as `value_range`.
+
+    Source: the 1st place of the TGS competition, model B before it was averaged with A.
+    """
+    low, high = value_range(member) if within is None else within
 
     def stretch(parts: list[Probability]) -> Probability:
-        stretched: Probability = (parts[0].astype(np.float64) - low) / (high - low)
+        stretched: Probability = ((parts[0].astype(np.float64) - low) / (high - low)).clip(0, 1)
         return stretched
 
     return _by_chunks([member], stretch, kind=member.dtype)

@@ -323,6 +323,8 @@ def _mapping_without_doubles(loader: _StrictLoader, node: yaml.MappingNode) -> d
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
             continue
+        if key_node.tag == "tag:yaml.org,2002:bool":
+            key_node.tag = "tag:yaml.org,2002:str"  # YAML takes the key `off` for false
         key = loader.construct_object(key_node)
         if isinstance(key, typing.Hashable) and key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", key_node.start_mark)

@@ -1,7 +1,7 @@
 """The nets that a recipe may name."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, assert_never
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -115,6 +115,32 @@ def trained_encoder(net: Net) -> tuple[str, str] | None:
     encoder = getattr(net, "encoder", None)
     if isinstance(encoder, TimmEncoder | Trunk) and encoder.weights != "none":
         return encoder.name, encoder.weights
+    return None
+
+
+def side_fault(net: Net, side: int) -> str | None:
+    """Why a net cannot take images with that side; None where it can. Its forward pass would refuse, or fail."""
+    step, least = 1, 1
+    match net:
+        case Bes():
+            step = 32
+        case Phalanx():
+            step = 16 if net.version == "v5" else 32
+        case Place09():
+            least = 18  # as Rozhkov's, and its encoder's max-pool leaves a pixel out
+        case Rozhkov():
+            least = 17  # a sixteenth of it, rounded up, is halved once more
+        case Laurans():
+            least = 2**net.depth
+        case UNet() | Sosin() | Place28() | Dilated() | Vanilla():
+            pass
+        case _:
+            assert_never(net)
+    if side % step:
+        return f"net.kind '{net.kind}' needs multiples of {step}, found {side}"
+    if side < least:
+        depth = f" with net.depth {net.depth}" if isinstance(net, Laurans) else ""
+        return f"net.kind '{net.kind}'{depth} needs {least} or more, found {side}"
     return None
 
 

@@ -135,6 +135,11 @@ class PostProcessStep(PostProcess):
     of: Name
     mosaic_rules: tuple[MosaicRule, ...] = ()
 
+    @property
+    def needs_has_salt(self) -> bool:
+        """Whether an edit asks for has-salt probabilities beside the masks'."""
+        return any(edit.name == "has_salt_gate" and edit.name not in self.off for edit in self.edits)
+
 
 class Submit(Section):
     """Threshold, score, picture, submission and record: what a run is made for, and its last step.
@@ -180,6 +185,15 @@ def sources(step: Step) -> dict[str, tuple[str, set[str]]]:
             assert_never(step)
 
 
+def dependents(steps: tuple[Step, ...], name: str) -> set[str]:
+    """A step and all that take something from it, or from one that does."""
+    found = {name}
+    for step in steps:
+        if any(source in found for source, _ in sources(step).values()):
+            found.add(step.name)
+    return found
+
+
 def step_faults(steps: tuple[Step, ...], *, models: Mapping[str, object]) -> Iterator[str]:
     """What does not fit together in a list of steps, each with its path."""
     earlier: dict[str, str] = {}
@@ -194,8 +208,6 @@ def step_faults(steps: tuple[Step, ...], *, models: Mapping[str, object]) -> Ite
                 yield f"{place}.{key}: '{name}' is no {wanted} step before this one; there is {known}"
         if isinstance(step, Train):
             yield from (f"{place}.{fault}" for fault in _train_faults(step, steps[:row], models=models))
-        if isinstance(step, PostProcessStep) and any(edit.name == "has_salt_gate" for edit in step.edits):
-            yield f"{place}.edits: 'has_salt_gate' asks for probabilities that predict steps do not keep"
         earlier[step.name] = step.do
     if not steps or steps[-1].do != "submit" or [step.do for step in steps].count("submit") > 1:
         yield "steps: the last one, and no other, must be a submit step"

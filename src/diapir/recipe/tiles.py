@@ -74,6 +74,11 @@ class Framing(Section):
     border: Literal["reflect", "edge", "zero"] = "reflect"
     resize: Annotated[Whole, Field(ge=16, le=1024)] | None = None
 
+    @property
+    def side(self) -> int:
+        """Pixels of a side of what the net sees."""
+        return _TILE if self.method == "native" or self.size is None else self.size
+
     @model_validator(mode="after")
     def _fits(self) -> "Framing":
         if self.method == "native" and self.size not in (None, 128):

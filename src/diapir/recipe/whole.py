@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from diapir.recipe.nets import Net, UNet, net_faults
+from diapir.recipe.nets import Net, UNet, net_faults, side_fault
 from diapir.recipe.sections import Count, Real, Section, Whole
 from diapir.recipe.semi import CoTraining, MeanTeacher, Semi
-from diapir.recipe.steps import STRAIGHT, Name, Step, Train, step_faults
+from diapir.recipe.steps import STRAIGHT, BlendStep, Name, PostProcessStep, PredictStep, Step, Train, step_faults
 from diapir.recipe.tiles import Data, Folds, Framing, Input
-from diapir.recipe.training import Augment, Average, Stage
+from diapir.recipe.training import Augment, Average, Loss, Stage
 
 PredictWeights = Literal["best", "last", "snapshots"]
 
@@ -100,6 +100,28 @@ def _combination_faults(recipe: Recipe) -> Iterator[str]:
         if isinstance(step, Train) and (not step.model or step.model in recipe.models):
             yield from _training_faults(recipe, step, place=f"steps.{row}." if recipe.steps else "")
             yield from _start_faults(recipe, step, place=f"steps.{row}.")
+    yield from _gate_faults(recipe)
+
+
+def _gate_faults(recipe: Recipe) -> Iterator[str]:
+    """Has-salt gates over predictions of nets that do not say whether a tile holds salt."""
+    lacking: dict[str, list[str]] = {}  # by name of a step: the nets behind it without that head
+    for row, step in enumerate(recipe.all_steps):
+        match step:
+            case Train() if not step.model or step.model in recipe.models:
+                net = recipe.of_step(step).net
+                place = f"models.{step.model}.net" if step.model else "net"
+                told = f"{place}.has_salt_head is false" if isinstance(net, UNet) else f"{place}.kind is '{net.kind}'"
+                lacking[step.name] = [] if net.has_salt_head else [told]
+            case PredictStep():
+                lacking[step.name] = lacking.get(step.of, [])
+            case BlendStep():
+                lacking[step.name] = list(dict.fromkeys(told for name in step.of for told in lacking.get(name, [])))
+            case PostProcessStep() if step.needs_has_salt and lacking.get(step.of):
+                nets = ", ".join(lacking[step.of])
+                yield f"steps.{row}.edits: 'has_salt_gate' needs a has-salt head in every net behind it, and {nets}"
+            case _:
+                pass
 
 
 def _model_faults(model: Model, *, place: str) -> Iterator[str]:
@@ -121,14 +143,19 @@ def _training_faults(recipe: Recipe, step: Train, *, place: str) -> Iterator[str
     if not own.stages:
         yield f"{place}stages: at least one is needed, found none"
         return
+    yield from _size_faults(own, place=place, model=f"models.{step.model}." if step.model else "")
     names = [name for stage in own.stages for name in stage.cycle_names]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"{place}stages: '{name}' is what two of them are called"
     for index in range(len(own.stages)):
         yield from (f"{place}stages.{index}.{fault}" for fault in _stage_faults(own, index, place=place))
-    if own.net.has_salt_head and all(stage.loss.has_salt == 0 for stage in own.stages):
+    if own.net.has_salt_head and not _learns(recipe, step, lambda loss: loss.has_salt):
         weights = ", ".join(f"{place}stages.{index}.loss.has_salt" for index in range(len(own.stages)))
-        yield f"net.has_salt_head: true, but 0 is the weight of {weights}, so the head would never learn"
+        head = "net.has_salt_head: true" if isinstance(own.net, UNet) else f"net.kind: '{own.net.kind}' has such a head"
+        yield f"{head}, but 0 is the weight of {weights}, so the head would never learn"
+    if own.net.num_sides and not _learns(recipe, step, lambda loss: loss.side):
+        weights = ", ".join(f"{place}stages.{index}.loss.side" for index in range(len(own.stages)))
+        yield f"net.kind: '{own.net.kind}' has side heads, but 0 is the weight of {weights}, so they would never learn"
     has_snapshots = own.average.method != "none" or any(stage.snapshot for stage in own.stages)
     if own.predict.weights == "snapshots" and not has_snapshots:
         sources = ", ".join(f"{place}stages.{index}.snapshot" for index in range(len(own.stages)))
@@ -143,6 +170,31 @@ def _start_faults(recipe: Recipe, step: Train, *, place: str) -> Iterator[str]:
     pairs = [isinstance(recipe.of_step(each).semi, CoTraining) for each in (before, step)]
     if pairs[0] != pairs[1]:
         yield f"{place}start_from: '{step.start_from}' and '{step.name}': semi.kind 'co-training' needs to be of both"
+
+
+def _learns(recipe: Recipe, step: Train, weight: Callable[[Loss], float]) -> bool:
+    """Whether a head takes part in a loss of a train step, or of one before it whose weights that starts from."""
+    if any(weight(stage.loss) > 0 for stage in recipe.of_step(step).stages):
+        return True
+    before = recipe.all_steps[: recipe.all_steps.index(step)]
+    trained = (one for one in before if isinstance(one, Train) and (not one.model or one.model in recipe.models))
+    return any(_learns(recipe, one, weight) for one in trained if one.name == step.start_from)
+
+
+def _size_faults(own: Recipe, *, place: str, model: str) -> Iterator[str]:
+    """Framings that show a net what it cannot take.
+
+    Args:
+        place: of the stages.
+        model: of the model's own sections.
+    """
+    framings = {f"{place}stages.{index}.framing": stage.framing for index, stage in enumerate(own.stages)}
+    if any(framing is None for framing in framings.values()):
+        framings[f"{model}framing"] = own.framing
+    for where, framing in framings.items():
+        if framing is not None and (fault := side_fault(own.net, framing.side)):
+            native = f".method: 'native' keeps tiles of {framing.side}x{framing.side}, and "
+            yield f"{where}{native if framing.method == 'native' else '.size: '}{fault}"
 
 
 def _stage_faults(own: Recipe, index: int, *, place: str) -> Iterator[str]:

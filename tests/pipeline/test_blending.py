@@ -1,0 +1,103 @@
+"""Has-salt probabilities beside the masks': through blends and into the gate."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diapir.data.synthetic import make_synthetic
+from diapir.data.tiles import DataSet
+from diapir.faults import InputError
+from diapir.pipeline.blending import blend, post_process
+from diapir.pipeline.predictions import HELD_OUT_HAS_SALT, HasSalt, Predictions, read_predictions, write_predictions
+from diapir.pipeline.workplace import Workplace
+from diapir.recipe.predicting import Ensemble, HasSaltGate
+from diapir.recipe.steps import BlendStep, PostProcessStep
+from diapir.runs import write_json
+from fake_training import one_device, tiny_run_recipe
+
+ROWS = {"one": np.arange(8), "two": np.arange(9)[::-1].copy()}
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSet:
+    return make_synthetic(labelled=10, unlabelled=4, seed=1)[0]
+
+
+@pytest.fixture
+def place(data: DataSet, tmp_path: Path) -> Workplace:
+    """A run with two predictions, of other tiles in another order."""
+    rng = np.random.default_rng(0)
+    shape = data.unlabelled.images.shape
+    for name, rows in ROWS.items():
+        found = Predictions(
+            rows=rows,
+            held_out=rng.random((len(rows), *shape[1:])).astype(np.float16),
+            unlabelled=rng.random(shape).astype(np.float16),
+            has_salt=HasSalt(rng.random(len(rows), np.float32), rng.random(4, np.float32)),
+        )
+        write_predictions(tmp_path / name, found)
+        write_json(tmp_path / name / "step.json", {"figures": {"seconds": 1.0}})
+    numbers = np.arange(10) % 2
+    return Workplace(recipe=tiny_run_recipe(), data=data, numbers=numbers, out=tmp_path, fabric=one_device())
+
+
+def blended(place: Workplace, how: dict[str, Any]) -> HasSalt | None:
+    section = Ensemble.model_validate({"blend": how})
+    step = BlendStep(do="blend", name="both", of=("one", "two"), ensemble=section)
+    write_json(place.out / "both" / "step.json", {"figures": blend(place, step, folds=())})
+    return read_predictions(place.out / "both").has_salt
+
+
+@pytest.mark.parametrize(
+    ("how", "weights"),
+    [({"name": "mean"}, (1, 1)), ({"name": "weighted", "weights": [1, 3]}, (1, 3)), ({"name": "aligned"}, (1, 1))],
+)
+def test_has_salt_probabilities_are_blended_by_the_members_weights(
+    place: Workplace, how: dict[str, Any], weights: tuple[int, int]
+) -> None:
+    found = blended(place, how)
+    one, two = (read_predictions(place.out / name).has_salt for name in ROWS)
+    assert found is not None
+    assert one is not None
+    assert two is not None
+    assert np.allclose(found.unlabelled, np.average([one.unlabelled, two.unlabelled], axis=0, weights=weights))
+    # The tiles that both held out are the first eight; the second has them from its end on.
+    assert read_predictions(place.out / "both").rows.tolist() == list(range(8))
+    own = np.average([one.held_out, two.held_out[::-1][:8]], axis=0, weights=weights)
+    assert np.allclose(found.held_out, own)
+
+
+def test_what_one_member_lacks_the_blend_lacks_too(place: Workplace) -> None:
+    (place.out / "two" / HELD_OUT_HAS_SALT).unlink()
+    assert blended(place, {"name": "mean"}) is None
+
+
+def test_the_gate_empties_the_tiles_that_are_said_to_hold_nothing_and_its_gain_is_counted(place: Workplace) -> None:
+    source = read_predictions(place.out / "one")
+    assert source.has_salt is not None
+    cut = float(np.median(source.has_salt.held_out))
+    step = PostProcessStep(
+        do="post-process", name="gated", of="one", edits=(HasSaltGate(name="has_salt_gate", cut=cut),)
+    )
+    figures = post_process(place, step)
+    found = read_predictions(place.out / "gated")
+    for masks, said in ((found.held_out, source.has_salt.held_out), (found.unlabelled, source.has_salt.unlabelled)):
+        assert np.array_equal(masks.any((1, 2)), said >= cut)
+    [edit] = figures["held_out"]
+    assert (edit["name"], edit["num_tiles"]) == ("has_salt_gate", 4)
+    assert place.data.labelled.masks is not None
+    empty = ~place.data.labelled.masks[:8].any((1, 2))
+    # Noise scores 0 on every tile, and an empty mask 1 on those without salt.
+    right = (empty & (source.has_salt.held_out < cut)).mean()
+    assert edit["gain"]["difference"] == pytest.approx(right)
+
+
+def test_a_gate_over_old_predictions_without_is_refused(place: Workplace) -> None:
+    (place.out / "one" / HELD_OUT_HAS_SALT).unlink()
+    step = PostProcessStep(do="post-process", name="gated", of="one", edits=(HasSaltGate(name="has_salt_gate"),))
+    with pytest.raises(InputError, match="these predictions were made without: remove this folder"):
+        post_process(place, step)
+    switched_off = step.model_copy(update={"off": ("has_salt_gate",)})
+    assert post_process(place, switched_off)["held_out"][0]["left_out"] == "switched off"
