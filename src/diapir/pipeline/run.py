@@ -168,7 +168,8 @@ def _require_same_run(recipe: Recipe, out: Path, *, resume: bool, update: bool) 
 def _require_nets(recipe: Recipe) -> None:
     """Refuse a net that cannot be had before any data are read: that takes seconds, and the answer should not."""
     for own in _trained(recipe):
-        build_net(own.net, in_channels=len(own.input.channels))
+        with torch.device("meta"):  # no weights are made: large nets take seconds for that
+            build_net(own.net, in_channels=len(own.input.channels))
         name, weights = trained_encoder(own.net) or ("", "")
         if weights == "pretrained":
             fetch_pretrained(name)
