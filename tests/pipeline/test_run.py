@@ -262,7 +262,7 @@ def test_weights_that_cannot_be_had_are_told_before_data_are_read(
         raise InputError.of("net.encoder.weights", f"no network for {name}")
 
     monkeypatch.setattr(pipeline, "fetch_pretrained", refuse)
-    monkeypatch.setattr(pipeline, "_open_data", lambda *_, **__: pytest.fail("data were read first"))
+    monkeypatch.setattr(pipeline, "open_run_data", lambda *_, **__: pytest.fail("data were read first"))
     encoder = TimmEncoder(name="resnet18", weights="pretrained")
     absent = recipe.model_copy(update={"net": UNet(encoder=encoder)})
     with pytest.raises(InputError, match="no network for resnet18"):
