@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 ON = "the same command with --resume goes on"
 # Long enough to be stopped on its way by another process.
-LONG = {"stages.0.epochs": 60, "stages.0.score_every": 20}
+LONG = {"stages.0.epochs": 30, "stages.0.score_every": 10}
 
 
 @dataclass(frozen=True)

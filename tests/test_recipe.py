@@ -650,7 +650,7 @@ def test_the_digest_changes_with_every_setting(place: str) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"net": {"kind": "laurans"}},
+        {"net": {"kind": "vanilla", "depth": 2}},
         {"net": {"kind": "place-28"}},
         {"stages.0.loss.side": 0.2},
         {
@@ -667,7 +667,7 @@ def test_the_digest_changes_with_every_setting(place: str) -> None:
 def test_the_digest_changes_with_what_goes_with_others(changes: dict[str, Any]) -> None:
     plain: dict[str, Any] = {"stages.0.loss.has_salt": 0.0, "stages.1.loss.has_salt": 0.0, "net.has_salt_head": False}
     if "stages.0.loss.side" in changes:
-        plain = {"net": {"kind": "rozhkov"}, "stages.0.loss.side": 0.1}
+        plain = {"net": {"kind": "rozhkov"}, "stages.0.loss.side": 0.1, "stages.0.framing.size": 32}
     assert tiny_recipe(plain | changes).digest != tiny_recipe(plain).digest
 
 

@@ -88,7 +88,7 @@ def test_data_without_unlabelled_tiles_are_refused_before_anything_is_trained(
     # None at all, or only such as the recipe leaves out.
     tiles = data.unlabelled.take(np.arange(2 if constant else 0))
     none = replace(data, unlabelled=replace(tiles, images=np.zeros_like(tiles.images)))
-    monkeypatch.setattr(pipeline, "_open_data", lambda *_, **__: (none, None))
+    monkeypatch.setattr(pipeline, "open_run_data", lambda *_, **__: (none, None))
     recipe = semi_recipe("mean-teacher", {"data.drop_constant": constant})
     with pytest.raises(InputError) as error:
         run_recipe(recipe, tmp_path / "run", data_path=None)

@@ -12,12 +12,11 @@ from diapir.recipe.smoke import LABELLED, UNLABELLED, smoke_recipe
 from diapir.runs import read_json
 
 RECIPES = sorted((Path(__file__).parent.parent.parent / "recipes").glob("*.yaml"))
-SIDE = 64  # the least that the deepest of the nets take
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_from_end_to_end(path: Path, tmp_path: Path) -> None:
-    recipe = smoke_recipe(read_recipe(path), side=SIDE)
+    recipe = smoke_recipe(read_recipe(path), smallest=True)
     record = run_recipe(recipe, tmp_path / "run", data_path=None)
     assert record["score_kind"].startswith(f"mean over {LABELLED // 2} held-out tiles")
     assert len(read_submission(tmp_path / "run" / "submission.csv").texts) == UNLABELLED

@@ -292,6 +292,6 @@ def test_of_the_real_training_masks_the_safe_edits_change_none(tgs_data: DataSet
     assert masks is not None
     assert np.array_equal(empty_constant(masks, images), masks)
     assert np.array_equal(empty_full(masks), masks)
-    # As many constant tiles as the 28th place listed by hand.
     emptied = empty_constant(np.ones_like(masks), images)
-    assert (~emptied.any((1, 2))).sum() == 80
+    constant = sum(len(set(image.tobytes())) == 1 for image in images)
+    assert (~emptied.any((1, 2))).sum() == constant > 0

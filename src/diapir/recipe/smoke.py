@@ -6,48 +6,53 @@ from diapir.recipe.whole import Recipe
 
 LABELLED, UNLABELLED = 8, 4
 """Tiles that are enough for two folds."""
+_SIDE, _FILTERS = 64, 8  # 64 pixels are the least that the deepest of the nets take
+_ENCODER, _BOTTLENECKS = "resnet18", {"bes": "resnet26", "place-09": "legacy_seresnext26_32x4d"}
 _BATCH = LABELLED // 2  # a fold's training tiles, so that an epoch is a step
 
 
-def smoke_recipe(recipe: Recipe, *, side: int | None = None) -> Recipe:
+def smoke_recipe(recipe: Recipe, *, smallest: bool = False) -> Recipe:
     """The same steps, nets and losses; one fold of two, single epochs, small batches, random weights.
 
     Args:
-        side: pixels to which every tile is brought that a net does not see as it is; None for the recipe's framings.
+        smallest: with small encoders, few filters and small tiles too, so that it takes seconds.
     """
     raw = recipe.model_dump(mode="json")
     raw["data"]["synthetic"] = {"labelled": LABELLED, "unlabelled": UNLABELLED, "seed": 0}
     raw["folds"] |= {"count": 2, "held_out": [0]}
     for model in (raw, *raw["models"].values()):
-        _shrink_model(model, side=side)
+        _shrink_model(model, smallest=smallest)
     for step in raw["steps"]:
         for stage in step.get("stages", ()):
-            _shrink_stage(stage, side=side)
+            _shrink_stage(stage, smallest=smallest)
         if step["do"] == "pseudo-label":
             step |= {"confidence": 0.0, "drop_constant": False, "sizes": []}
     return Recipe.model_validate(raw)
 
 
-def _shrink_model(model: dict[str, Any], *, side: int | None) -> None:
-    if "weights" in model["net"].get("encoder", {}):
-        model["net"]["encoder"]["weights"] = "none"
+def _shrink_model(model: dict[str, Any], *, smallest: bool) -> None:
+    net = model["net"]
+    if "weights" in net.get("encoder", {}):
+        net["encoder"] |= {"weights": "none"} | ({"name": _BOTTLENECKS.get(net["kind"], _ENCODER)} if smallest else {})
+    if smallest and "filters" in net:
+        net["filters"] = min(net["filters"], _FILTERS)
     model["predict"]["batch"] = UNLABELLED
-    model["framing"] = _smaller(model["framing"], side)
+    model["framing"] = _smaller(model["framing"]) if smallest else model["framing"]
     if model["semi"] is not None:
         model["semi"]["rampup_epochs"] = 1
     for stage in model["stages"]:
-        _shrink_stage(stage, side=side)
+        _shrink_stage(stage, smallest=smallest)
 
 
-def _shrink_stage(stage: dict[str, Any], *, side: int | None) -> None:
+def _shrink_stage(stage: dict[str, Any], *, smallest: bool) -> None:
     cycles = min(stage["cycles"], 2)
     stage |= {"epochs": 1, "passes": 1, "cycles": cycles, "batch": min(stage["batch"], _BATCH)}
-    stage["framing"] = _smaller(stage["framing"], side)
+    stage["framing"] = _smaller(stage["framing"]) if smallest else stage["framing"]
     if stage["snapshot"] is not None and stage["snapshot"]["cycles"] is not None:
         stage["snapshot"]["cycles"] = min(stage["snapshot"]["cycles"], cycles)
 
 
-def _smaller(framing: dict[str, Any] | None, side: int | None) -> dict[str, Any] | None:
-    if framing is None or side is None or framing["method"] == "native":
+def _smaller(framing: dict[str, Any] | None) -> dict[str, Any] | None:
+    if framing is None or framing["method"] == "native":
         return framing
-    return framing | {"method": "resize", "size": side, "resize": None}
+    return framing | {"method": "resize", "size": _SIDE, "resize": None}
