@@ -484,7 +484,9 @@ def test_two_processes_train_one_net_together(tmp_path: Path) -> None:
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processor cores")
 def test_two_processes_are_stopped_by_a_signal_to_the_first_and_go_on(tmp_path: Path) -> None:
-    path, out = written(tmp_path, LONG), tmp_path / "run"
+    # Two processes take ten times as long for an epoch as one.
+    changes = LONG | {"stages.0.epochs": 8}
+    path, out = written(tmp_path, changes), tmp_path / "run"
     with started("run", path, "--out", out, "--devices", 2) as process:
         assert process.stderr is not None
         told = next(line for line in process.stderr if " small  " in line)
@@ -498,7 +500,7 @@ def test_two_processes_are_stopped_by_a_signal_to_the_first_and_go_on(tmp_path: 
     with started("run", path, "--out", out, "--devices", 2, "--resume") as process:
         assert process.communicate(timeout=300)[0].count("score  ") == 1
     assert process.returncode == 0
-    assert len(read_log(out / "train" / "fold-0")) == tiny_run_recipe(LONG).stages[0].epochs + 2
+    assert len(read_log(out / "train" / "fold-0")) == tiny_run_recipe(changes).stages[0].epochs + 2
 
 
 def test_helpers_of_a_run_leave_words_and_status_to_the_first_process(
