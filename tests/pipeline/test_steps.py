@@ -34,6 +34,8 @@ STEPS: list[dict[str, Any]] = [
     {"do": "submit", "of": "student-says"},
 ]
 
+BCE: list[dict[str, Any]] = [{"name": "only", "epochs": 1, "loss": {"bce": 1.0}}]
+
 
 def steps_recipe(changes: dict[str, Any] | None = None) -> Recipe:
     stages = [{**stage, "epochs": 1} for stage in TINY["stages"]]
@@ -197,6 +199,42 @@ def test_a_change_needs_update_and_keeps_what_it_leaves_alone(tmp_path: Path) ->
     record = run_recipe(changed, out, data_path=None, update=True)
     assert record["threshold"] == 0.4
     assert stamps(out) == before
+
+
+def test_what_a_step_begins_with_is_a_part_of_it(tmp_path: Path) -> None:
+    steps = [STEPS[0], {"do": "train", "name": "student", "start_from": "teacher"}, *STEPS[-2:]]
+    plans = [
+        plan_steps(steps_recipe({"steps": steps, "predict.weights": weights}), tmp_path, data_digest="")
+        for weights in ("last", "best")
+    ]
+    same = {last.step.name for last, best in zip(*plans, strict=True) if last.digest == best.digest}
+    assert same == {"teacher"}
+
+
+def test_files_that_a_recipe_names_are_a_part_of_what_is_trained(finished: Path, data: DataSet, tmp_path: Path) -> None:
+    def digests(recipe: Recipe) -> list[str]:
+        return [one.digest for one in plan_steps(recipe, finished, data_digest=data.digest)]
+
+    encoder = {"kind": "timm", "name": "resnet18", "weights": str(tmp_path / "trained.safetensors")}
+    groups = {"scheme": "groups", "count": 2, "groups": str(tmp_path / "groups.csv")}
+    cases = {"trained.safetensors": {"net": {"encoder": encoder}, "stages": BCE}, "groups.csv": {"folds": groups}}
+    for name, changes in cases.items():
+        recipe = steps_recipe(changes)
+        before = [digests(recipe)]
+        for content in ("one", "two"):
+            (tmp_path / name).write_text(content)
+            before.append(digests(recipe))
+        assert all(len(set(each)) == 3 for each in zip(*before, strict=True)), name
+
+
+def test_a_step_that_nothing_is_submitted_from_can_be_added(tmp_path: Path) -> None:
+    steps = [*STEPS[:2], {"do": "submit", "of": "teacher-says"}]
+    record = run_recipe(steps_recipe({"steps": steps}), tmp_path / "run", data_path=None)
+    beside = {"do": "pseudo-label", "name": "beside", "of": "teacher-says", "confidence": 0.0, "leak_free": False}
+    recipe = steps_recipe({"steps": [*steps[:2], beside, steps[2]]})
+    again = run_recipe(recipe, tmp_path / "run", data_path=None, update=True)
+    assert again["score"] == record["score"]
+    assert again["recipe_digest"] == recipe.digest
 
 
 def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:

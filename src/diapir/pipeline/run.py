@@ -102,8 +102,8 @@ def run_recipe(
         if first and not update and any(one.state == "changed" for one in plan):
             raise InputError.of(
                 out,
-                "it holds a run of other data, or of this recipe before it was changed; name another folder, or add "
-                "--update to replace what is not the same",
+                "it holds a run of other data, or of this recipe before it, or a file that it names, was changed; name "
+                "another folder, or add --update to replace what is not the same",
             )
         if first and (out / RECORD).exists() and all(one.state == "done" for one in plan):
             return _finished_record(out)
