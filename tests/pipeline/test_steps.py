@@ -36,6 +36,10 @@ STEPS: list[dict[str, Any]] = [
 
 BCE: list[dict[str, Any]] = [{"name": "only", "epochs": 1, "loss": {"bce": 1.0}}]
 
+MODEL = {key: TINY[key] for key in ("framing", "input", "net", "augment", "stages", "average")}
+TWICE: dict[str, Any] = {"do": "blend", "name": "twice", "of": ["teacher-says", "teacher-says"]}
+LAST: dict[str, Any] = {"do": "submit", "of": "twice"}
+
 
 def steps_recipe(changes: dict[str, Any] | None = None) -> Recipe:
     stages = [{**stage, "epochs": 1} for stage in TINY["stages"]]
@@ -259,6 +263,22 @@ def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
         (
             {"steps.2.sizes": [{"least_px": 0, "most_px": 3}, {"least_px": 3, "most_px": 5}]},
             "sizes: 3 pixels of salt are in two of them",
+        ),
+        (
+            {"steps": [*STEPS[:2], TWICE | {"ensemble": {"blend": {"name": "weighted", "weights": [1, 2, 3]}}}, LAST]},
+            "steps.2.ensemble.blend.weights: expected one a member, 2, found 3",
+        ),
+        (
+            {"steps": [*STEPS[:2], TWICE | {"ensemble": {"rescale": [2]}}, LAST]},
+            "steps.2.ensemble.rescale.0: expected members 0 to 1, found 2",
+        ),
+        (
+            {"models": {"other": MODEL}, "models.other.input.channels": ["image"], "steps.3.model": "other"},
+            "'teacher' and 'pretrained': weights fit the same net alone, and these differ in the number of input.channels",
+        ),
+        (
+            {"models": {"other": MODEL}, "models.other.net.encoder.widths": [4, 6], "steps.3.model": "other"},
+            "differ in net.encoder",
         ),
         ({"steps": STEPS[:-1]}, "the last one, and no other, must be a submit step"),
     ],

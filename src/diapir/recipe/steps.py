@@ -208,6 +208,8 @@ def step_faults(steps: tuple[Step, ...], *, models: Mapping[str, object]) -> Ite
                 yield f"{place}.{key}: '{name}' is no {wanted} step before this one; there is {known}"
         if isinstance(step, Train):
             yield from (f"{place}.{fault}" for fault in _train_faults(step, steps[:row], models=models))
+        elif isinstance(step, BlendStep):
+            yield from (f"{place}.ensemble.{fault}" for fault in step.ensemble.member_faults(len(step.of)))
         earlier[step.name] = step.do
     if not steps or steps[-1].do != "submit" or [step.do for step in steps].count("submit") > 1:
         yield "steps: the last one, and no other, must be a submit step"
