@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
+from diapir.faults import InputError
 from diapir.pipeline.workplace import folds_to_keep, held_out_folds
 from diapir.recipe.nets import trained_encoder
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Step, Submit, Train, sources
@@ -75,6 +76,17 @@ def figures_of(out: Path, name: str) -> dict[str, Any]:
     """What a step that is done found."""
     figures: dict[str, Any] = read_json(out / name / STEP)["figures"]
     return figures
+
+
+def require_finished(run: Path) -> None:
+    """Refuse what is not the folder of a finished run.
+
+    Raises:
+        InputError: naming the file that it lacks.
+    """
+    for name in (RECORD, RECIPE):
+        if not (run / name).is_file():
+            raise InputError.of(run, f"expected the folder of a finished run, found no {name} in it")
 
 
 def plan_text(planned: Sequence[Planned]) -> str:

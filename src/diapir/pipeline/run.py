@@ -1,6 +1,7 @@
 """A recipe's run, from tiles to submission: each step done once, kept, and gone on with where it was stopped."""
 
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,7 +18,8 @@ from diapir.data.tgs import open_data
 from diapir.data.tiles import DataSet
 from diapir.faults import InputError
 from diapir.nets.build import build_net
-from diapir.nets.weights import fetch_pretrained
+from diapir.nets.encoders import TimmEncoder
+from diapir.nets.weights import fetch_pretrained, load_encoder_weights
 from diapir.pipeline.blending import blend, post_process
 from diapir.pipeline.mosaics import mosaics_of
 from diapir.pipeline.plan import (
@@ -169,10 +171,15 @@ def _require_nets(recipe: Recipe) -> None:
     """Refuse a net that cannot be had before any data are read: that takes seconds, and the answer should not."""
     for own in _trained(recipe):
         with torch.device("meta"):  # no weights are made: large nets take seconds for that
-            build_net(own.net, in_channels=len(own.input.channels))
+            net = build_net(own.net, in_channels=len(own.input.channels))
         name, weights = trained_encoder(own.net) or ("", "")
         if weights == "pretrained":
             fetch_pretrained(name)
+        elif weights:
+            assert isinstance(net.encoder, TimmEncoder)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch says that nothing is kept, which is just what is wanted
+                load_encoder_weights(net.encoder, name, weights)
 
 
 def _trained(recipe: Recipe) -> list[Recipe]:

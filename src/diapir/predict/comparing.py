@@ -121,7 +121,7 @@ def _read_held_out(run: Path) -> dict[str, dict[str, str]]:
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         for row in rows:
-            float(row["score"]), int(row["coverage_class"]), int(row["boundary_px"])
+            float(row["score"]), float(row["depth_m"] or "nan"), int(row["coverage_class"]), int(row["boundary_px"])
         return {row["id"]: row for row in rows}
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError.of(path, f"cannot be read ({error}); run the recipe again") from None
