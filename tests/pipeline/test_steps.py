@@ -274,7 +274,7 @@ def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
         ),
         (
             {"models": {"other": MODEL}, "models.other.input.channels": ["image"], "steps.3.model": "other"},
-            "'teacher' and 'pretrained': weights fit the same net alone, and these differ in the number of input.channels",
+            "weights fit the same net alone, and these differ in the number of input.channels",
         ),
         (
             {"models": {"other": MODEL}, "models.other.net.encoder.widths": [4, 6], "steps.3.model": "other"},
