@@ -221,7 +221,10 @@ def test_files_that_a_recipe_names_are_a_part_of_what_is_trained(finished: Path,
 
     encoder = {"kind": "timm", "name": "resnet18", "weights": str(tmp_path / "trained.safetensors")}
     groups = {"scheme": "groups", "count": 2, "groups": str(tmp_path / "groups.csv")}
-    cases = {"trained.safetensors": {"net": {"encoder": encoder}, "stages": BCE}, "groups.csv": {"folds": groups}}
+    cases: dict[str, dict[str, Any]] = {
+        "trained.safetensors": {"net": {"encoder": encoder}, "stages": BCE},
+        "groups.csv": {"folds": groups},
+    }
     for name, changes in cases.items():
         recipe = steps_recipe(changes)
         before = [digests(recipe)]
@@ -259,6 +262,7 @@ def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
         ({"steps.0.model": "other"}, "steps.0.model: 'other' is none of models: none"),
         ({"steps.4.one_model": True}, "no tile is left to score it on"),
         ({"steps.3.one_model": True}, "steps.3.one_model: true, but 'round-1' labels for each fold apart"),
+        ({"steps.2.low": 0.9}, "steps.2: low 0.9 is above high 0.8, so every pixel would be sure"),
         ({"steps.2.sizes": [{"least_px": 9, "most_px": 3}]}, "steps.2.sizes.0: least_px 9 is above most_px 3"),
         (
             {"steps.2.sizes": [{"least_px": 0, "most_px": 3}, {"least_px": 3, "most_px": 5}]},

@@ -38,7 +38,7 @@ class Planned:
 def plan_steps(recipe: Recipe, out: Path, *, data_digest: str) -> list[Planned]:
     """Every step of a recipe, in order, with what the run's folder knows of it."""
     digests: dict[str, str] = {}
-    planned = []
+    planned = list[Planned]()
     for step in recipe.all_steps:
         inputs = {key: digests[name] for key, (name, _) in sources(step).items()}
         facts: dict[str, Any] = {"step": step.do, "settings": _settings(recipe, step), "inputs": inputs}

@@ -47,13 +47,15 @@ from diapir.recipe.nets import trained_encoder
 from diapir.recipe.smoke import LABELLED, UNLABELLED, smoke_recipe
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Submit, Train
 from diapir.recipe.whole import Recipe
-from diapir.runs import locked_folder, provenance, read_json, write_json, write_text
+from diapir.runs import locked_folder, provenance, read_record, write_json, write_text
 from diapir.train.stop import stop_requests
 from diapir.train.together import end_helpers, make_fabric
 from diapir.train.tracking import TrackerName, require_trackers
 
 DoSteps = Callable[[Workplace, Sequence[Planned]], None]
 TRUTH = "truth.csv"
+_TOLD = ("score", "interval_95", "score_kind", "threshold", "train_minutes", "epochs", "precision")
+"""Keys of the record that `summary` tells."""
 
 
 def run_recipe(
@@ -197,8 +199,7 @@ def _may_leave_unused(recipe: Recipe) -> bool:
 
 
 def _finished_record(out: Path) -> dict[str, Any]:
-    record: dict[str, Any] = read_json(out / RECORD)
-    return record
+    return read_record(out, keys=_TOLD)
 
 
 def open_run_data(

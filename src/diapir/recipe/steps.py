@@ -100,6 +100,8 @@ class PseudoLabel(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "PseudoLabel":
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}, so every pixel would be sure")
         ranges = sorted((each.least_px, each.most_px) for each in self.sizes)
         for (_, most), (least, _) in itertools.pairwise(ranges):
             if least <= most:
