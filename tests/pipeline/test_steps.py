@@ -38,6 +38,9 @@ BCE: list[dict[str, Any]] = [{"name": "only", "epochs": 1, "loss": {"bce": 1.0}}
 
 MODEL = {key: TINY[key] for key in ("framing", "input", "net", "augment", "stages", "average")}
 TWICE: dict[str, Any] = {"do": "blend", "name": "twice", "of": ["teacher-says", "teacher-says"]}
+LEAKY = STEPS[2] | {"leak_free": False}
+OF_ONE: dict[str, Any] = {"do": "predict", "name": "one-says", "of": "pretrained"}
+FREE = STEPS[2] | {"name": "round-2", "of": "one-says"}
 LAST: dict[str, Any] = {"do": "submit", "of": "twice"}
 
 
@@ -262,6 +265,10 @@ def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
         ({"steps.0.model": "other"}, "steps.0.model: 'other' is none of models: none"),
         ({"steps.4.one_model": True}, "no tile is left to score it on"),
         ({"steps.3.one_model": True}, "steps.3.one_model: true, but 'round-1' labels for each fold apart"),
+        (
+            {"steps": [*STEPS[:2], LEAKY, STEPS[3] | {"one_model": True}, OF_ONE, FREE, LAST | {"of": "one-says"}]},
+            "steps.5.leak_free: true needs a model for each fold, and 'pretrained' trains one for them all",
+        ),
         ({"steps.2.low": 0.9}, "steps.2: low 0.9 is above high 0.8, so every pixel would be sure"),
         ({"steps.2.sizes": [{"least_px": 9, "most_px": 3}]}, "steps.2.sizes.0: least_px 9 is above most_px 3"),
         (
