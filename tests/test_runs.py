@@ -20,6 +20,7 @@ from diapir.runs import (
     locked_folder,
     provenance,
     read_json,
+    read_record,
     sha256_of_file,
     write_bytes,
     write_json,
@@ -61,6 +62,15 @@ def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("record", [{"score": 1}, [], None])
+def test_a_record_without_what_is_needed_is_told(tmp_path: Path, record: object) -> None:
+    with pytest.raises(InputError, match="expected this file, found none"):
+        read_record(tmp_path, keys=())
+    write_json(tmp_path / "record.json", record)
+    with pytest.raises(InputError, match=r"found no .*data in it; use another copy"):
+        read_record(tmp_path, keys=("score", "data"))
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

@@ -329,6 +329,7 @@ def find_lr(
     recipe: Annotated[Path, typer.Argument(help="A recipe file; its first stage is tried.")],
     data: Annotated[Path, typer.Option(help="A data set: the competition's files, or a prepared folder.")],
     out: Annotated[Path, typer.Option(help="The picture to draw: .png.")],
+    model: Annotated[str, typer.Option(help="One of the recipe's models, where it has several.")] = "",
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting: stages.0.batch=16. May be given again.")
     ] = None,
@@ -339,8 +340,10 @@ def find_lr(
     settings = read_recipe(recipe, changes=change or ())
 
     from diapir.data.tgs import open_data
+    from diapir.recipe.whole import model_alone
     from diapir.train.find_rate import find_rate
 
+    settings = model_alone(settings, model) if model else settings
     sweep = find_rate(settings, open_data(data), out)
     print(f"{out}: the loss falls fastest at {sweep.steepest:.2g}; the recipe has {settings.stages[0].optimiser.lr:g}")
 

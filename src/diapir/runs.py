@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -178,6 +178,23 @@ def read_json(path: Path) -> Any:
         raise InputError.of(path, "expected this file, found none") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError.of(path, f"expected JSON: {error}") from None
+
+
+def read_record(run: Path, *, keys: Sequence[str]) -> dict[str, Any]:
+    """The record of a finished run.
+
+    Raises:
+        InputError: it is absent or is not JSON, or one of `keys` is missing.
+    """
+    record = read_json(run / "record.json")
+    missing = [key for key in keys if not isinstance(record, dict) or key not in record]
+    if missing:
+        what = (
+            f"expected the record of a finished run, found no {', '.join(missing)} in it; use another copy of the run"
+        )
+        raise InputError.of(run / "record.json", what)
+    found: dict[str, Any] = record
+    return found
 
 
 @contextmanager

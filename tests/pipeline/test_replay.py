@@ -30,6 +30,15 @@ def test_a_run_comes_out_the_same_and_what_does_not_is_named(tmp_path: Path) -> 
     assert [each.partition(":")[0] for each in third.changed] == ["cores"]
 
 
+def test_a_run_is_not_held_against_itself(tmp_path: Path) -> None:
+    for name in ("record.json", "recipe.yaml"):
+        with pytest.raises(InputError, match=f"found no {name} in it"):
+            replay_run(tmp_path, tmp_path, data_path=None)
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="expected another folder than the run's own"):
+        replay_run(tmp_path, tmp_path / ".", data_path=None)
+
+
 def test_an_unfinished_run_is_not_replayed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected the folder of a finished run"):
         replay_run(tmp_path, tmp_path / "again", data_path=None)

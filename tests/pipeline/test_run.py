@@ -267,6 +267,11 @@ def test_a_strangers_folder_is_refused(recipe: Recipe, tmp_path: Path, resume: b
     [
         ({"net.encoder": {"kind": "timm", "name": "resnet3"}}, {}, "timm has no model 'resnet3'"),
         ({"net.encoder": {"kind": "timm", "name": "resnet18"}}, {}, "net.decoder.widths: expected 4"),
+        (
+            {"net.encoder": {"kind": "timm", "name": "resnet18", "weights": "absent"}, "net.decoder.widths": [4] * 4},
+            {},
+            "absent: expected a .safetensors file, found nothing there",
+        ),
         ({"data": {}}, {}, "makes no data of its own: name a data set"),
         ({"folds": {"count": 21}}, {}, "expected at least 21 labelled tiles"),
         ({}, {"devices": 99}, "expected at most"),

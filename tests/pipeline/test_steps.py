@@ -34,6 +34,15 @@ STEPS: list[dict[str, Any]] = [
     {"do": "submit", "of": "student-says"},
 ]
 
+BCE: list[dict[str, Any]] = [{"name": "only", "epochs": 1, "loss": {"bce": 1.0}}]
+
+MODEL = {key: TINY[key] for key in ("framing", "input", "net", "augment", "stages", "average")}
+TWICE: dict[str, Any] = {"do": "blend", "name": "twice", "of": ["teacher-says", "teacher-says"]}
+LEAKY = STEPS[2] | {"leak_free": False}
+OF_ONE: dict[str, Any] = {"do": "predict", "name": "one-says", "of": "pretrained"}
+FREE = STEPS[2] | {"name": "round-2", "of": "one-says"}
+LAST: dict[str, Any] = {"do": "submit", "of": "twice"}
+
 
 def steps_recipe(changes: dict[str, Any] | None = None) -> Recipe:
     stages = [{**stage, "epochs": 1} for stage in TINY["stages"]]
@@ -199,6 +208,45 @@ def test_a_change_needs_update_and_keeps_what_it_leaves_alone(tmp_path: Path) ->
     assert stamps(out) == before
 
 
+def test_what_a_step_begins_with_is_a_part_of_it(tmp_path: Path) -> None:
+    steps = [STEPS[0], {"do": "train", "name": "student", "start_from": "teacher"}, *STEPS[-2:]]
+    plans = [
+        plan_steps(steps_recipe({"steps": steps, "predict.weights": weights}), tmp_path, data_digest="")
+        for weights in ("last", "best")
+    ]
+    same = {last.step.name for last, best in zip(*plans, strict=True) if last.digest == best.digest}
+    assert same == {"teacher"}
+
+
+def test_files_that_a_recipe_names_are_a_part_of_what_is_trained(finished: Path, data: DataSet, tmp_path: Path) -> None:
+    def digests(recipe: Recipe) -> list[str]:
+        return [one.digest for one in plan_steps(recipe, finished, data_digest=data.digest)]
+
+    encoder = {"kind": "timm", "name": "resnet18", "weights": str(tmp_path / "trained.safetensors")}
+    groups = {"scheme": "groups", "count": 2, "groups": str(tmp_path / "groups.csv")}
+    cases: dict[str, dict[str, Any]] = {
+        "trained.safetensors": {"net": {"encoder": encoder}, "stages": BCE},
+        "groups.csv": {"folds": groups},
+    }
+    for name, changes in cases.items():
+        recipe = steps_recipe(changes)
+        before = [digests(recipe)]
+        for content in ("one", "two"):
+            (tmp_path / name).write_text(content)
+            before.append(digests(recipe))
+        assert all(len(set(each)) == 3 for each in zip(*before, strict=True)), name
+
+
+def test_a_step_that_nothing_is_submitted_from_can_be_added(tmp_path: Path) -> None:
+    steps = [*STEPS[:2], {"do": "submit", "of": "teacher-says"}]
+    record = run_recipe(steps_recipe({"steps": steps}), tmp_path / "run", data_path=None)
+    beside = {"do": "pseudo-label", "name": "beside", "of": "teacher-says", "confidence": 0.0, "leak_free": False}
+    recipe = steps_recipe({"steps": [*steps[:2], beside, steps[2]]})
+    again = run_recipe(recipe, tmp_path / "run", data_path=None, update=True)
+    assert again["score"] == record["score"]
+    assert again["recipe_digest"] == recipe.digest
+
+
 def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
     text = show_plan(steps_recipe(), tmp_path / "run", data_path=None)
     wanted = [[step.get("name", "submit"), step["do"]] for step in STEPS]
@@ -217,10 +265,31 @@ def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
         ({"steps.0.model": "other"}, "steps.0.model: 'other' is none of models: none"),
         ({"steps.4.one_model": True}, "no tile is left to score it on"),
         ({"steps.3.one_model": True}, "steps.3.one_model: true, but 'round-1' labels for each fold apart"),
+        (
+            {"steps": [*STEPS[:2], LEAKY, STEPS[3] | {"one_model": True}, OF_ONE, FREE, LAST | {"of": "one-says"}]},
+            "steps.5.leak_free: true needs a model for each fold, and 'pretrained' trains one for them all",
+        ),
+        ({"steps.2.low": 0.9}, "steps.2: low 0.9 is above high 0.8, so every pixel would be sure"),
         ({"steps.2.sizes": [{"least_px": 9, "most_px": 3}]}, "steps.2.sizes.0: least_px 9 is above most_px 3"),
         (
             {"steps.2.sizes": [{"least_px": 0, "most_px": 3}, {"least_px": 3, "most_px": 5}]},
             "sizes: 3 pixels of salt are in two of them",
+        ),
+        (
+            {"steps": [*STEPS[:2], TWICE | {"ensemble": {"blend": {"name": "weighted", "weights": [1, 2, 3]}}}, LAST]},
+            "steps.2.ensemble.blend.weights: expected one a member, 2, found 3",
+        ),
+        (
+            {"steps": [*STEPS[:2], TWICE | {"ensemble": {"rescale": [2]}}, LAST]},
+            "steps.2.ensemble.rescale.0: expected members 0 to 1, found 2",
+        ),
+        (
+            {"models": {"other": MODEL}, "models.other.input.channels": ["image"], "steps.3.model": "other"},
+            "weights fit the same net alone, and these differ in the number of input.channels",
+        ),
+        (
+            {"models": {"other": MODEL}, "models.other.net.encoder.widths": [4, 6], "steps.3.model": "other"},
+            "differ in net.encoder",
         ),
         ({"steps": STEPS[:-1]}, "the last one, and no other, must be a submit step"),
     ],

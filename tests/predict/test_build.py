@@ -147,6 +147,11 @@ def test_a_recipe_of_other_members_is_refused_with_every_fault() -> None:
         built({"name": "aligned", "thresholds": [0.4] * 3}, members(0.3, 0.4))
 
 
+def test_seconds_that_no_member_keeps_to_are_told() -> None:
+    with pytest.raises(InputError, match="expected the seconds of at least one member"):
+        built({"name": "greedy", "most_s": 1e-6}, members(0.3, 0.4))
+
+
 def test_members_that_all_score_nothing_cannot_be_weighed_by_score() -> None:
     useless = np.zeros(TRUTH.shape, np.float16)
     useless[:, 0] = 1

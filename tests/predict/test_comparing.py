@@ -83,6 +83,8 @@ def test_runs_that_cannot_be_compared_say_why(tmp_path: Path, scores: np.ndarray
     write_held_out(other / HELD_OUT, replace(tiles(), ids=tuple(f"x{n}" for n in range(COUNT))), scores)
     with pytest.raises(InputError, match="found none in common"):
         compare_runs(run, other)
-    (other / HELD_OUT).write_text("id,score\na,b\n")
-    with pytest.raises(InputError, match="cannot be read"):
-        compare_runs(run, other)
+    depth = "id,depth_m,coverage_class,boundary_px,score\na,deep,1,2,0.5\n"
+    for text in ("id,score\na,b\n", depth):
+        (other / HELD_OUT).write_text(text)
+        with pytest.raises(InputError, match="cannot be read"):
+            compare_runs(run, other)

@@ -57,7 +57,23 @@ def test_every_gap_of_a_record_is_told(tmp_path: Path) -> None:
     assert ["'score'" in str(each) or "'device'" in str(each) for each in error.value.faults] == [True, True]
 
 
-@pytest.mark.parametrize("published", ["one: [", "one: {local: 1}", "- 3"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("score", "good"), ("interval_95", [0.1]), ("folds_held_out", 0), ("device", None), ("provenance", {"cores": 2})],
+)
+def test_a_record_of_another_form_is_told(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"expected under '{key}' what a run writes there"):
+        results_page(results(tmp_path, RECORD | {key: value}))
+
+
+def test_a_folder_without_records_makes_no_page(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected folders with a record"):
+        results_page(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    "published", ["one: [", "one: {local: 1}", "- 3", "one: {local: good, public: 1, private: 1, of: x}"]
+)
 def test_published_figures_that_cannot_be_read_are_told(tmp_path: Path, published: str) -> None:
     with pytest.raises(InputError, match="published"):
         results_page(results(tmp_path, RECORD, published=published))

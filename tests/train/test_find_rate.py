@@ -75,6 +75,11 @@ def test_a_sweep_of_a_data_set_is_drawn(tmp_path: Path) -> None:
     sweep = find_rate(tiny_run_recipe(), data, tmp_path / "rate.png")
     assert (tmp_path / "rate.png").read_bytes().startswith(b"\x89PNG")
     assert 1e-6 <= sweep.steepest <= 10
+    with pytest.raises(InputError, match="expected the name of a file to write, found a folder"):
+        find_rate(tiny_run_recipe(), data, tmp_path)
+    bare = tiny_run_recipe().model_copy(update={"stages": (), "models": {"one": tiny_run_recipe()}})
+    with pytest.raises(InputError, match="give one of them with --model, one"):
+        find_rate(bare, data, tmp_path / "none.png")
     nothing = data.labelled.take(np.arange(1))
     with pytest.raises(InputError, match="expected at least 2 labelled tiles"):
         find_rate(tiny_run_recipe(), type(data)(nothing, data.unlabelled, data.record), tmp_path / "none.png")

@@ -161,7 +161,8 @@ def _places(rows: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.in
 
 
 def _seconds(place: Workplace, name: str) -> float:
-    return float(figures_of(place.out, name)["seconds"])
+    # A hundredth at least, for they were rounded to that.
+    return max(float(figures_of(place.out, name)["seconds"]), 0.01)
 
 
 def _score_before(scores: NDArray[np.float64]) -> float:

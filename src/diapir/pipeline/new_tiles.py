@@ -15,7 +15,7 @@ from diapir.data.tiles import DataSet, TileSet
 from diapir.faults import InputError
 from diapir.pipeline.blending import mean_has_salt
 from diapir.pipeline.mosaics import mosaics_of
-from diapir.pipeline.plan import FOLDS, RECIPE, RECORD, STEP, figures_of
+from diapir.pipeline.plan import FOLDS, RECIPE, RECORD, STEP, figures_of, require_finished
 from diapir.pipeline.predicting import mean_batches
 from diapir.pipeline.workplace import step_named
 from diapir.predict.build import build_edits, stored_blend
@@ -63,8 +63,7 @@ def predict_with_run(run: Path, data_path: Path, *, skip_bad: bool = False) -> t
         InputError: the run is not finished, its files are damaged or lack what a step decided; the data are faulty or
             have no unlabelled tiles; or the run's mosaic rules need labelled tiles that are not among the data.
     """
-    if not (run / RECORD).exists():
-        raise InputError.of(run, f"expected the folder of a finished run, found no {RECORD} in it")
+    require_finished(run)
     record = read_json(run / RECORD)
     recipe = read_recipe(run / RECIPE)
     if not isinstance(record, dict) or record.get("recipe_digest") != recipe.digest or "threshold" not in record:

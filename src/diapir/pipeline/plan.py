@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
+from diapir.faults import InputError
 from diapir.pipeline.workplace import folds_to_keep, held_out_folds
+from diapir.recipe.nets import trained_encoder
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Step, Submit, Train, sources
 from diapir.recipe.whole import Recipe
-from diapir.runs import read_json, write_json
+from diapir.runs import read_json, sha256_of_file, write_json
 
 RECIPE, FOLDS, RECORD = "recipe.yaml", "folds.csv", "record.json"
 STEP = "step.json"
@@ -36,12 +38,14 @@ class Planned:
 def plan_steps(recipe: Recipe, out: Path, *, data_digest: str) -> list[Planned]:
     """Every step of a recipe, in order, with what the run's folder knows of it."""
     digests: dict[str, str] = {}
-    planned = []
+    planned = list[Planned]()
     for step in recipe.all_steps:
         inputs = {key: digests[name] for key, (name, _) in sources(step).items()}
         facts: dict[str, Any] = {"step": step.do, "settings": _settings(recipe, step), "inputs": inputs}
         if not inputs:
             facts["data"] = data_digest
+        if isinstance(step, Train) and (files := _files(recipe.of_step(step))):
+            facts["files"] = files
         digest = _digest(facts)
         state = _state(out / step.name, digest)
         if state == "changed" and isinstance(step, PredictStep | BlendStep):
@@ -50,7 +54,9 @@ def plan_steps(recipe: Recipe, out: Path, *, data_digest: str) -> list[Planned]:
             if _state(out / step.name, fuller) == "done":
                 digest, state = fuller, "done"
         digests[step.name] = digest
-        if isinstance(step, Submit) and state == "done" and not (out / RECORD).exists():
+        # The record goes with the first step that is done again, whatever becomes of it.
+        is_open = any(one.state != "done" for one in planned) or not (out / RECORD).exists()
+        if isinstance(step, Submit) and state == "done" and is_open:
             state = "begun"
         planned.append(Planned(step, digest, state))
     return planned
@@ -72,6 +78,17 @@ def figures_of(out: Path, name: str) -> dict[str, Any]:
     return figures
 
 
+def require_finished(run: Path) -> None:
+    """Refuse what is not the folder of a finished run.
+
+    Raises:
+        InputError: naming the file that it lacks.
+    """
+    for name in (RECORD, RECIPE):
+        if not (run / name).is_file():
+            raise InputError.of(run, f"expected the folder of a finished run, found no {name} in it")
+
+
 def plan_text(planned: Sequence[Planned]) -> str:
     """The plan for a person: a line a step."""
     says = {"done": "done, kept", "begun": "goes on", "new": "to do", "changed": "changed: to do again"}
@@ -84,6 +101,13 @@ def plan_text(planned: Sequence[Planned]) -> str:
 
 def _digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _files(own: Recipe) -> dict[str, str | None]:
+    """What the recipe of a train step names besides the data: path -> SHA-256, None where no file is."""
+    _, weights = trained_encoder(own.net) or ("", "pretrained")
+    named = [own.folds.groups, None if weights == "pretrained" else Path(weights)]
+    return {str(path): sha256_of_file(path) if path.is_file() else None for path in named if path is not None}
 
 
 def _takes(step: Step) -> str:
@@ -105,7 +129,8 @@ def _settings(recipe: Recipe, step: Step) -> dict[str, Any]:
     match step:
         case Train():
             own = recipe.of_step(step).model_dump(mode="json", exclude={"name", "about", "predict", "models", "steps"})
-            return own | {"tiles": step.tiles, "one_model": step.one_model}
+            begins = {"begins_with": "best"} if begins_with_best(recipe, step) else {}
+            return own | {"tiles": step.tiles, "one_model": step.one_model} | begins
         case PredictStep():
             own = trained_recipe(recipe, step.of).predict.model_dump(mode="json", exclude={"threshold"})
             return own | {"folds_kept": folds_to_keep(recipe, step.name)}
@@ -126,6 +151,11 @@ def threshold_of(recipe: Recipe, step: Submit) -> float | Literal["tuned"]:
     """Where a submit step cuts: post-processed predictions are masks already."""
     edited = any(isinstance(each, PostProcessStep) and each.name == step.of for each in recipe.all_steps)
     return 0.5 if edited else recipe.predict.threshold
+
+
+def begins_with_best(recipe: Recipe, step: Train) -> bool:
+    """Whether a train step begins with the best weights of another, and not with its last: as that one predicts."""
+    return bool(step.start_from) and trained_recipe(recipe, step.start_from).predict.weights == "best"
 
 
 def trained_recipe(recipe: Recipe, name: str) -> Recipe:

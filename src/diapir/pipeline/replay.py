@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diapir.faults import InputError
-from diapir.pipeline.plan import RECIPE, RECORD, ROLLED_BACK
+from diapir.pipeline.plan import RECIPE, ROLLED_BACK, require_finished
 from diapir.pipeline.run import run_recipe
 from diapir.recipe.files import read_recipe
-from diapir.runs import provenance, read_json, sha256_of_file
+from diapir.runs import provenance, read_record, sha256_of_file
 
 _COMPARED = ("*.safetensors", "*.npy", "*.csv", "tiles.png")
 
@@ -30,11 +30,12 @@ def replay_run(run: Path, out: Path, *, data_path: Path | None) -> Replay:
     """Do a finished run again in `out`, and hold its files against the first ones'.
 
     Raises:
-        InputError: the run is not finished; and as `run_recipe`.
+        InputError: the run is not finished, or `out` is its own folder; and as `run_recipe`.
     """
-    if not (run / RECORD).exists():
-        raise InputError.of(run, f"expected the folder of a finished run, found no {RECORD} in it")
-    before = read_json(run / RECORD)
+    require_finished(run)
+    if out.exists() and out.samefile(run):
+        raise InputError.of(out, "expected another folder than the run's own, to do it again in; name a new one")
+    before = read_record(run, keys=("data", "provenance"))
     after = run_recipe(read_recipe(run / RECIPE), out, data_path=data_path, resume=True)
     names = sorted({str(path.relative_to(run)) for pattern in _COMPARED for path in run.rglob(pattern)})
     # A checkpoint holds how long it took, and what was rolled back is no part of the run any more.

@@ -1,6 +1,7 @@
 """A recipe's run, from tiles to submission: each step done once, kept, and gone on with where it was stopped."""
 
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,7 +18,8 @@ from diapir.data.tgs import open_data
 from diapir.data.tiles import DataSet
 from diapir.faults import InputError
 from diapir.nets.build import build_net
-from diapir.nets.weights import fetch_pretrained
+from diapir.nets.encoders import TimmEncoder
+from diapir.nets.weights import fetch_pretrained, load_encoder_weights
 from diapir.pipeline.blending import blend, post_process
 from diapir.pipeline.mosaics import mosaics_of
 from diapir.pipeline.plan import (
@@ -45,13 +47,15 @@ from diapir.recipe.nets import trained_encoder
 from diapir.recipe.smoke import LABELLED, UNLABELLED, smoke_recipe
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Submit, Train
 from diapir.recipe.whole import Recipe
-from diapir.runs import locked_folder, provenance, read_json, write_json, write_text
+from diapir.runs import locked_folder, provenance, read_record, write_json, write_text
 from diapir.train.stop import stop_requests
 from diapir.train.together import end_helpers, make_fabric
 from diapir.train.tracking import TrackerName, require_trackers
 
 DoSteps = Callable[[Workplace, Sequence[Planned]], None]
 TRUTH = "truth.csv"
+_TOLD = ("score", "interval_95", "score_kind", "threshold", "train_minutes", "epochs", "precision")
+"""Keys of the record that `summary` tells."""
 
 
 def run_recipe(
@@ -102,8 +106,8 @@ def run_recipe(
         if first and not update and any(one.state == "changed" for one in plan):
             raise InputError.of(
                 out,
-                "it holds a run of other data, or of this recipe before it was changed; name another folder, or add "
-                "--update to replace what is not the same",
+                "it holds a run of other data, or of this recipe before it, or a file that it names, was changed; name "
+                "another folder, or add --update to replace what is not the same",
             )
         if first and (out / RECORD).exists() and all(one.state == "done" for one in plan):
             return _finished_record(out)
@@ -169,10 +173,15 @@ def _require_nets(recipe: Recipe) -> None:
     """Refuse a net that cannot be had before any data are read: that takes seconds, and the answer should not."""
     for own in _trained(recipe):
         with torch.device("meta"):  # no weights are made: large nets take seconds for that
-            build_net(own.net, in_channels=len(own.input.channels))
+            net = build_net(own.net, in_channels=len(own.input.channels))
         name, weights = trained_encoder(own.net) or ("", "")
         if weights == "pretrained":
             fetch_pretrained(name)
+        elif weights:
+            assert isinstance(net.encoder, TimmEncoder)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch says that nothing is kept, which is just what is wanted
+                load_encoder_weights(net.encoder, name, weights)
 
 
 def _trained(recipe: Recipe) -> list[Recipe]:
@@ -190,8 +199,7 @@ def _may_leave_unused(recipe: Recipe) -> bool:
 
 
 def _finished_record(out: Path) -> dict[str, Any]:
-    record: dict[str, Any] = read_json(out / RECORD)
-    return record
+    return read_record(out, keys=_TOLD)
 
 
 def open_run_data(

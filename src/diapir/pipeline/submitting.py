@@ -15,6 +15,9 @@ from diapir.predict.comparing import HELD_OUT, write_held_out
 from diapir.predict.pictures import draw_predictions
 from diapir.predict.submission import write_submission
 from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_scores
+from diapir.recipe.predicting import Aligned, Greedy, Ranked, Stacked, Threshold, Vote, Weighted
+from diapir.recipe.steps import BlendStep, PostProcessStep, PseudoLabel, sources
+from diapir.recipe.whole import Recipe
 
 SUBMISSION, PICTURE = "submission.csv", "tiles.png"
 _Number = NDArray[np.float64]
@@ -28,6 +31,7 @@ def submit(place: Workplace, found: Predictions, *, wanted: float | Literal["tun
     """
     tiles = place.data.labelled.take(found.rows)
     threshold, scores, figures = _choose_threshold(found.held_out, tiles, wanted=wanted)
+    figures["score_kind"] = "; ".join([figures["score_kind"], *flatterers(place.recipe)])
     assert tiles.masks is not None
     score = f"{figures['score']:.4f} {interval_text(figures['interval_95'])}"
     draw_predictions(
@@ -45,6 +49,37 @@ def submit(place: Workplace, found: Predictions, *, wanted: float | Literal["tun
         masks = (found.unlabelled > threshold).astype(np.uint8)
         write_submission(place.out / SUBMISSION, place.data.unlabelled.ids, masks)
     return figures | {"threshold": threshold}
+
+
+def flatterers(recipe: Recipe) -> list[str]:
+    """What makes the score of the submission look better than on tiles that nothing was chosen on, in words."""
+    behind, told = {recipe.all_steps[-1].name}, list[str]()
+    for step in reversed(recipe.all_steps):
+        if step.name not in behind:
+            continue
+        behind |= {name for name, _ in sources(step).values()}
+        match step:
+            case BlendStep():
+                told += [f"{step.name} was fitted on them"] * _is_fitted(step)
+            case PostProcessStep():
+                cuts = [edit.cut for edit in step.edits if isinstance(edit, Threshold) and edit.name not in step.off]
+                told += [f"the threshold of {step.name} was tuned on them"] * ("tuned" in cuts)
+            case PseudoLabel():
+                told += [f"nets behind {step.name} had learned from them"] * (not step.leak_free)
+            case _:
+                pass
+    return told[::-1]
+
+
+def _is_fitted(step: BlendStep) -> bool:
+    """Whether anything in a blend is decided by the true masks of held-out tiles."""
+    match step.ensemble.blend:
+        case Stacked() | Greedy() | Ranked():
+            return True
+        case Aligned(thresholds=decided) | Weighted(weights=decided) | Vote(weights=decided):
+            return decided in ("tuned", "score")
+        case _:
+            return False
 
 
 def interval_text(interval: Sequence[float]) -> str:

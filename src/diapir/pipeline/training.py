@@ -14,6 +14,7 @@ from diapir.data.tiles import DataSet, TileSet
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.nets.framing import InputSpec
 from diapir.nets.infer import TileTensors
+from diapir.pipeline.plan import begins_with_best
 from diapir.pipeline.pseudo import read_pseudo_labels
 from diapir.pipeline.workplace import Fold as FoldNumber
 from diapir.pipeline.workplace import Workplace, fold_folder, folds_of, held_out_rows, step_named
@@ -178,5 +179,5 @@ def _weights_to_begin_with(place: Workplace, step: Train, fold: FoldNumber) -> P
         return None
     source = step_named(place.recipe, step.start_from)
     assert isinstance(source, Train)
-    name = WEIGHTS_BEST if place.recipe.of_step(source).predict.weights == "best" else WEIGHTS_LAST
+    name = WEIGHTS_BEST if begins_with_best(place.recipe, step) else WEIGHTS_LAST
     return fold_folder(place.out, source, None if source.one_model else fold) / name

@@ -102,7 +102,8 @@ def build_blend(section: recipe.Ensemble, known: OutOfFold) -> BuiltBlend:
     """The blend of members that a recipe names, with weights and thresholds found on out-of-fold tiles.
 
     Raises:
-        InputError: the recipe speaks of more or fewer members than there are, or weighs by scores that are all 0.
+        InputError: the recipe speaks of more or fewer members than there are, weighs by scores that are all 0, or
+            allows fewer seconds than any member takes.
     """
     number = len(known.members)
     assert number == len(known.seconds) > 0
@@ -234,6 +235,12 @@ def _rule(section: recipe.Blend, decided: Mapping[str, Any]) -> Rule:
 
 
 def _selected(section: recipe.Greedy, known: OutOfFold) -> tuple[tuple[int, ...], dict[str, Any]]:
+    if section.most_s is not None and min(known.seconds) > section.most_s:
+        raise InputError.of(
+            "ensemble.blend.most_s",
+            f"expected the seconds of at least one member, the quickest of which takes {min(known.seconds):g}, found "
+            f"{section.most_s:g}",
+        )
     selection = select_members(
         known.members, known.truth, seconds=known.seconds, least_gain=section.least_gain, most_s=section.most_s
     )
@@ -274,13 +281,5 @@ def _stretched(
 
 def _require_fit(section: recipe.Ensemble, number: int) -> None:
     """Refuse a recipe that speaks of other members than there are."""
-    faults = [
-        Fault(f"ensemble.rescale.{place}", f"expected members 0 to {number - 1}, found {member}")
-        for place, member in enumerate(section.rescale)
-        if member >= number
-    ]
-    for name in ("weights", "thresholds"):
-        values = getattr(section.blend, name, "")
-        if not isinstance(values, str) and len(values) != number:
-            faults.append(Fault(f"ensemble.blend.{name}", f"expected one a member, {number}, found {len(values)}"))
-    raise_if_any(faults)
+    told = (fault.split(": ", 1) for fault in section.member_faults(number))
+    raise_if_any(Fault(f"ensemble.{place}", what) for place, what in told)

@@ -17,7 +17,7 @@ from diapir.data.tiles import TileSet, coverage_classes
 from diapir.faults import InputError
 from diapir.predict.gain import Gain, paired_gain
 from diapir.recipe.files import read_recipe
-from diapir.runs import read_json, write_text
+from diapir.runs import read_record, write_text
 
 HELD_OUT = "held-out.csv"
 _COLUMNS = ("id", "depth_m", "coverage_class", "boundary_px", "score")
@@ -79,7 +79,7 @@ def compare_runs(first: Path, second: Path) -> list[Difference]:
 
 def print_comparison(first: Path, second: Path, console: Console) -> None:
     """Print how two runs differ, as a person reads it: scores, then recipe, data and environment."""
-    differences = compare_runs(first, second)
+    differences, others = compare_runs(first, second), what_differs(first, second)
     console.print(f"{second} less {first}", markup=False, highlight=False, soft_wrap=True)
     table = Table()
     for heading in ("tiles", "number", "first", "second", "difference", "95 % interval", "least visible"):
@@ -91,13 +91,13 @@ def print_comparison(first: Path, second: Path, console: Console) -> None:
             f"{gain.low:+.4f} .. {gain.high:+.4f}", f"{each.least_visible:.4f}",
         )  # fmt: skip
     console.print(table)
-    for line in what_differs(first, second):
+    for line in others:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def what_differs(first: Path, second: Path) -> list[str]:
     """Settings, data and environment in which two finished runs differ, a line each."""
-    records = [read_json(run / "record.json") for run in (first, second)]
+    records = [read_record(run, keys=("data", "provenance")) for run in (first, second)]
     settings = [read_recipe(run / "recipe.yaml").model_dump(mode="json") for run in (first, second)]
     lines = []
     for title, (one, other) in (
@@ -121,7 +121,7 @@ def _read_held_out(run: Path) -> dict[str, dict[str, str]]:
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         for row in rows:
-            float(row["score"]), int(row["coverage_class"]), int(row["boundary_px"])
+            float(row["score"]), float(row["depth_m"] or "nan"), int(row["coverage_class"]), int(row["boundary_px"])
         return {row["id"]: row for row in rows}
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError.of(path, f"cannot be read ({error}); run the recipe again") from None

@@ -1,6 +1,7 @@
 """The table of results: what the teams of 2018 reported, and what our runs reached, from their records alone."""
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,17 @@ import yaml
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.runs import read_json
 
-_NEEDED = ("recipe", "score", "interval_95", "score_kind", "train_minutes", "folds_held_out", "device", "provenance")
+_NEEDED: dict[str, Callable[[Any], bool]] = {
+    "recipe": lambda value: isinstance(value, str),
+    "score": lambda value: _is_number(value),
+    "interval_95": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)),
+    "score_kind": lambda value: isinstance(value, str),
+    "train_minutes": lambda value: _is_number(value),
+    "folds_held_out": lambda value: isinstance(value, list),
+    "device": lambda value: isinstance(value, str),
+    "provenance": lambda value: isinstance(value, dict) and {"cores", "processor"} <= set(value),
+}
+"""Keys of a record that the page is made of, and whether a value will do."""
 
 _HEAD = """\
 # Results on the competition's tiles
@@ -31,16 +42,12 @@ def results_page(folder: Path) -> str:
         folder: such as `results/tgs`.
 
     Raises:
-        InputError: a record lacks something, or the published figures cannot be read.
+        InputError: there is no record, one of them lacks something, or the published figures cannot be read.
     """
     records = {path.parent.name: read_json(path) for path in sorted(folder.glob("*/record.json"))}
-    faults = [
-        Fault(str(folder / name / "record.json"), f"expected the key '{key}', found none")
-        for name, record in records.items()
-        for key in _NEEDED
-        if not isinstance(record, dict) or key not in record
-    ]
-    raise_if_any(faults)
+    if not records:
+        raise InputError.of(folder, "expected folders with a record.json in each, found none; name such as results/tgs")
+    raise_if_any(fault for name, record in records.items() for fault in _gaps(record, folder / name / "record.json"))
     published = _read_published(folder.parent / "published.yaml")
     system_of = {name: _system(name, published) for name in [*published, *records]}
     # Each system is followed by its smaller variants; what nobody published comes last.
@@ -50,8 +57,21 @@ def results_page(folder: Path) -> str:
     notes = [f"- {name}: published figures are of {facts['of']}." for name, facts in published.items()]
     notes += [f"- {name}: ours is the {record['score_kind']}." for name, record in records.items()]
     more = folder.parent / "notes.md"
-    told = ["", more.read_text(encoding="utf-8").rstrip()] if more.exists() else []
+    told = ["", more.read_text(encoding="utf-8", errors="replace").rstrip()] if more.exists() else []
     return "\n".join([_HEAD, *rows, "", *notes, *told]) + "\n"
+
+
+def _gaps(record: object, path: Path) -> Iterator[Fault]:
+    """What a record lacks, or has in a form that no figure can be made of."""
+    for key, known in _NEEDED.items():
+        if not isinstance(record, dict) or key not in record:
+            yield Fault(str(path), f"expected the key '{key}', found none")
+        elif not known(record[key]):
+            yield Fault(str(path), f"expected under '{key}' what a run writes there, found {reprlib.repr(record[key])}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _system(name: str, published: Mapping[str, object]) -> str:
@@ -84,8 +104,14 @@ def _read_published(path: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError.of(path, f"not YAML: {error}") from None
+        raise InputError.of(path, f"not YAML: {' '.join(str(error).split())}") from None
     keys = {"local", "public", "private", "of"}
     if not isinstance(raw, dict) or any(not isinstance(each, dict) or set(each) != keys for each in raw.values()):
         raise InputError.of(path, f"expected a mapping of recipe to {', '.join(sorted(keys))}")
-    return raw
+    raise_if_any(
+        Fault(f"{path}: {name}.{key}", f"expected a number or null, found {reprlib.repr(facts[key])}")
+        for name, facts in raw.items()
+        for key in ("local", "public", "private")
+        if facts[key] is not None and not _is_number(facts[key])
+    )
+    return {str(name): facts for name, facts in raw.items()}

@@ -1,5 +1,6 @@
 """What happens to probabilities: members of an ensemble to one prediction, and edits from there to masks."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -240,3 +241,13 @@ class Ensemble(Section):
 
     blend: Blend = Mean(name="mean")
     rescale: tuple[Annotated[Whole, Field(ge=0)], ...] = ()
+
+    def member_faults(self, number: int) -> Iterator[str]:
+        """Where it speaks of other members than there are, each with its path."""
+        for place, member in enumerate(self.rescale):
+            if member >= number:
+                yield f"rescale.{place}: expected members 0 to {number - 1}, found {member}"
+        for name in ("weights", "thresholds"):
+            values = getattr(self.blend, name, "")
+            if not isinstance(values, str) and len(values) != number:
+                yield f"blend.{name}: expected one a member, {number}, found {len(values)}"

@@ -7,6 +7,7 @@ from pydantic import Field
 from diapir.recipe.sections import Count, Positive, Real, Section, Whole
 
 Share = Annotated[Real, Field(ge=0, lt=1)]
+Depth = Annotated[Whole, Field(ge=1, le=10)]  # levels, each of half the size and twice the channels
 
 
 class Trunk(Section):
@@ -135,7 +136,7 @@ class Vanilla(Section):
     """Odoh's vanilla U-Net; as `Dilated`."""
 
     kind: Literal["vanilla"]
-    depth: Count = 4
+    depth: Depth = 4
     filters: Count = 16
     regulariser: Literal["batch_norm", "dropout"] = "batch_norm"
     dropout: Share = 0.5
@@ -148,7 +149,7 @@ class Laurans(Section):
 
     kind: Literal["laurans"]
     filters: Count = 32
-    depth: Count = 5
+    depth: Depth = 5
     reduction: Count = 16
     pool_dropout: Share = 0.25
     skip_dropout: Share = 0.5

@@ -9,7 +9,8 @@ Real = Annotated[float, Strict()]
 Whole = Annotated[int, Strict()]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 Positive = Annotated[Real, Field(gt=0)]
-Count = Annotated[Whole, Field(ge=1)]
+# A million of anything is a slip of the pen; far more than that, and whoever counts with it fails or never ends.
+Count = Annotated[Whole, Field(ge=1, le=10**6)]
 
 
 class Section(BaseModel):

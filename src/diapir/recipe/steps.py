@@ -100,6 +100,8 @@ class PseudoLabel(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "PseudoLabel":
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}, so every pixel would be sure")
         ranges = sorted((each.least_px, each.most_px) for each in self.sizes)
         for (_, most), (least, _) in itertools.pairwise(ranges):
             if least <= most:
@@ -208,9 +210,27 @@ def step_faults(steps: tuple[Step, ...], *, models: Mapping[str, object]) -> Ite
                 yield f"{place}.{key}: '{name}' is no {wanted} step before this one; there is {known}"
         if isinstance(step, Train):
             yield from (f"{place}.{fault}" for fault in _train_faults(step, steps[:row], models=models))
+        elif isinstance(step, BlendStep):
+            yield from (f"{place}.ensemble.{fault}" for fault in step.ensemble.member_faults(len(step.of)))
+        elif isinstance(step, PseudoLabel) and step.leak_free and (single := _single_behind(steps[:row], step.of)):
+            yield f"{place}.leak_free: true needs a model for each fold, and '{single}' trains one for them all"
         earlier[step.name] = step.do
     if not steps or steps[-1].do != "submit" or [step.do for step in steps].count("submit") > 1:
         yield "steps: the last one, and no other, must be a submit step"
+
+
+def _single_behind(before: Sequence[Step], name: str) -> str | None:
+    """The train step of a single model that the predictions of a step come from, if there is one."""
+    row = next((row for row, one in enumerate(before) if one.name == name), None)
+    step = None if row is None else before[row]
+    match step:
+        case Train():
+            return step.name if step.one_model else None
+        case PredictStep() | BlendStep():
+            found = (_single_behind(before[:row], source) for source, _ in sources(step).values())
+            return next((single for single in found if single), None)
+        case _:
+            return None
 
 
 def _train_faults(step: Train, before: Sequence[Step], *, models: Mapping[str, object]) -> Iterator[str]:

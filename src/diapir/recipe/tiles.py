@@ -44,7 +44,7 @@ class Folds(Section):
     """
 
     scheme: Literal["depth", "coverage", "random", "groups", "mosaic"] = "depth"
-    count: Annotated[Whole, Field(ge=2)] = 5
+    count: Annotated[Whole, Field(ge=2, le=1000)] = 5
     seed: Annotated[Whole, Field(ge=0)] = 0
     groups: Path | None = None
     held_out: tuple[Annotated[Whole, Field(ge=0)], ...] = ()

@@ -318,7 +318,7 @@ class Stage(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     epochs: Count
-    cycles: Count = 1
+    cycles: Annotated[Whole, Field(ge=1, le=100)] = 1
     passes: Count = 1
     replacement: bool = False
     batch: Annotated[Whole, Field(ge=2)] = 32

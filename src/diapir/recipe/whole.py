@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from diapir.faults import InputError
 from diapir.recipe.nets import Net, UNet, net_faults, side_fault
 from diapir.recipe.sections import Count, Real, Section, Whole
 from diapir.recipe.semi import CoTraining, MeanTeacher, Semi
@@ -91,6 +92,18 @@ class Recipe(Model):
         return self
 
 
+def model_alone(recipe: Recipe, name: str) -> Recipe:
+    """The recipe of one of its models, without steps.
+
+    Raises:
+        InputError: it has no such model.
+    """
+    if name not in recipe.models:
+        listed = ", ".join(recipe.models) or "none"
+        raise InputError.of(f"recipe {recipe.name}", f"expected one of its models ({listed}), found '{name}'")
+    return recipe.of_step(Train(do="train", name=name, model=name))
+
+
 def _combination_faults(recipe: Recipe) -> Iterator[str]:
     yield from step_faults(recipe.all_steps, models=recipe.models)
     yield from _model_faults(recipe, place="")
@@ -163,13 +176,28 @@ def _training_faults(recipe: Recipe, step: Train, *, place: str) -> Iterator[str
 
 
 def _start_faults(recipe: Recipe, step: Train, *, place: str) -> Iterator[str]:
-    """Whether a train step begins with weights of one net that are to be those of two, or the other way round."""
+    """Whether a train step begins with weights that its net cannot take: of another net, or of two for one."""
     before = next((one for one in recipe.all_steps if isinstance(one, Train) and one.name == step.start_from), None)
     if before is None or (before.model and before.model not in recipe.models):
         return
+    told = f"{place}start_from: '{step.start_from}' and '{step.name}'"
+    nets = [_weights_of(recipe.of_step(each)) for each in (before, step)]
+    if different := sorted(key for key in {**nets[0], **nets[1]} if nets[0].get(key) != nets[1].get(key)):
+        yield f"{told}: weights fit the same net alone, and these differ in {', '.join(different)}"
     pairs = [isinstance(recipe.of_step(each).semi, CoTraining) for each in (before, step)]
     if pairs[0] != pairs[1]:
-        yield f"{place}start_from: '{step.start_from}' and '{step.name}': semi.kind 'co-training' needs to be of both"
+        yield f"{told}: semi.kind 'co-training' needs to be of both"
+
+
+def _weights_of(own: Recipe) -> dict[str, object]:
+    """What decides which tensors a net has, and of which shapes: setting -> value."""
+    net = own.net.model_dump(mode="json")
+    if isinstance(encoder := net.get("encoder"), dict):
+        encoder.pop("weights", None)
+    if isinstance(decoder := net.get("decoder"), dict):
+        decoder.pop("dropout")
+    kept = {f"net.{key}": value for key, value in net.items() if "dropout" not in key}
+    return kept | {"the number of input.channels": len(own.input.channels)}
 
 
 def _learns(recipe: Recipe, step: Train, weight: Callable[[Loss], float]) -> bool:

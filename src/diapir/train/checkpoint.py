@@ -110,7 +110,7 @@ def load_checkpoint(
 def mark_finished(folder: Path, *, identity: str) -> None:
     """Note that training came to its end, and let go of the state: several times the size of the weights."""
     write_json(folder / FINISHED, {"identity": identity})
-    for name in (NAME, PREVIOUS):
+    for name in (f"{NAME}.new", NAME, PREVIOUS):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -123,7 +123,8 @@ def is_finished(folder: Path, *, identity: str) -> bool:
     mark = folder / FINISHED
     if not mark.exists():
         return False
-    if read_json(mark).get("identity") != identity:
+    told = read_json(mark)
+    if not isinstance(told, dict) or told.get("identity") != identity:
         raise InputError.of(mark, _FOREIGN)
     return True
 

@@ -24,7 +24,7 @@ from diapir.faults import InputError
 from diapir.nets.framing import InputSpec
 from diapir.nets.infer import TileTensors
 from diapir.recipe.whole import Recipe
-from diapir.runs import atomic_path
+from diapir.runs import atomic_path, require_file_place
 from diapir.train.cycles import batch_size
 from diapir.train.loop import Plan, train_epoch
 from diapir.train.optimisers import build_optimiser
@@ -58,8 +58,13 @@ def find_rate(recipe: Recipe, data: DataSet, out: Path) -> RateSweep:
     """Sweep the rate of a recipe's first stage over its labelled tiles, and draw the losses into a PNG.
 
     Raises:
-        InputError: there are no labelled tiles, or the loss falls nowhere.
+        InputError: there are no labelled tiles, the recipe has no stages, or the loss falls nowhere.
     """
+    require_file_place(out)
+    if not recipe.stages:
+        names = ", ".join(recipe.models)
+        told = f"those of its models: give one of them with --model, {names}" if names else "none: give it some"
+        raise InputError.of("stages", f"expected stages of the recipe's own, found {told}")
     if len(data.labelled) < 2:
         raise InputError.of("--data", f"expected at least 2 labelled tiles to train on, found {len(data.labelled)}")
     fabric = make_fabric(recipe.precision, devices=1)
