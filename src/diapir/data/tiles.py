@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class DataSet:
     unlabelled: TileSet
     record: dict[str, Any]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over ids, depths, images and masks: the identity of the data, whatever files they came in."""
         total = hashlib.sha256()
