@@ -388,6 +388,8 @@ def _is_lack_of_memory(error: Exception) -> bool:
 def _leave(status: int, *lines: str) -> Never:
     """Say why, and end; the helpers of a run on several devices leave both to the first process."""
     if not is_first_process():
+        # The first process may end it while Python is clearing up, where an exception would be told as a traceback.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.exit(0)
     for line in lines:
         print(line, file=sys.stderr)

@@ -229,7 +229,7 @@ def test_cutouts_have_every_side_of_their_range_about_as_often_and_lie_anywhere(
 
 def test_each_published_section_changes_as_many_tiles_as_it_says() -> None:
     shares = {
-        "1st, A": {"add": 0.2, "contrast": 0.1},
+        "1st, A": {"multiply": 0.2, "contrast": 0.1},
         "11th, Rozhkov": {"gamma": 0.5, "crop": 0.5},
         "11th, Sosin": {"crop": 0.5, "rotation_deg": 1.0},
         "1st, B and C": {"crop": 1 / 6, "rotation_deg": 1 / 6, "add": 0.25, "multiply": 0.25},

@@ -45,7 +45,7 @@ def _shrink_model(model: dict[str, Any], *, smallest: bool) -> None:
 
 
 def _shrink_stage(stage: dict[str, Any], *, smallest: bool) -> None:
-    cycles = min(stage["cycles"], 2)
+    cycles = min(stage["cycles"], 1 if smallest else 2)
     stage |= {"epochs": 1, "passes": 1, "cycles": cycles, "batch": min(stage["batch"], _BATCH)}
     stage["framing"] = _smaller(stage["framing"]) if smallest else stage["framing"]
     if stage["snapshot"] is not None and stage["snapshot"]["cycles"] is not None:
