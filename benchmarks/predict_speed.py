@@ -23,7 +23,7 @@ from torch import nn
 
 from diapir.nets.build import build_net
 from diapir.nets.framing import InputSpec, net_input
-from diapir.nets.infer import TileTensors, predict_probabilities
+from diapir.nets.infer import TileTensors, predict_heads
 from diapir.predict.submission import write_submission
 from diapir.recipe.files import read_recipe
 from diapir.recipe.whole import Recipe
@@ -34,10 +34,10 @@ from diapir.train.sitting import stage_frame
 def whole(net: nn.Module, tiles: TileTensors, recipe: Recipe, spec: InputSpec, path: Path) -> None:
     """Tiles to submission, as a run does it."""
     frame = stage_frame(recipe, recipe.stages[-1])
-    batches = predict_probabilities(
+    batches = predict_heads(
         net, tiles, spec=spec, frame=frame, views=("plain", "flip"), batch=recipe.predict.batch, autocast=autocast
     )
-    masks = np.concatenate([(batch > 0.5).numpy() for batch in batches])
+    masks = np.concatenate([(batch.mask > 0.5).numpy() for batch in batches])
     write_submission(path, [f"{tile:010x}" for tile in range(len(tiles))], masks.astype(np.uint8))
 
 

@@ -6,8 +6,8 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -247,12 +247,19 @@ def test_json_that_cannot_be_read_is_named(tmp_path: Path, content: str | None, 
     assert error.value.faults[0].where == str(tmp_path / "file")
 
 
-def test_a_folder_is_held_by_one_process_until_it_dies(tmp_path: Path) -> None:
+@contextmanager
+def holding(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that holds a folder."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDS_THE_FOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDS_THE_FOLDER, str(folder)], stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
+        yield holder
+
+
+def test_a_folder_is_held_by_one_process_until_it_dies(tmp_path: Path) -> None:
+    with holding(tmp_path) as holder:
         with pytest.raises(InputError, match=f"another run \\(process {holder.pid}\\)"), locked_folder(tmp_path):
             pass
         holder.kill()
@@ -262,11 +269,7 @@ def test_a_folder_is_held_by_one_process_until_it_dies(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_held_may_be_waited_for(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDS_THE_FOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with holding(tmp_path) as holder:
         threading.Timer(0.3, holder.kill).start()
         with locked_folder(tmp_path, wait_s=30):
             assert holder.wait(timeout=10) == -signal.SIGKILL

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diapir.nets.framing import Frame, InputSpec
-from diapir.nets.infer import TileTensors, View, predict_heads, predict_probabilities, see
+from diapir.nets.infer import TileTensors, View, predict_heads, see
 from diapir.nets.unet import Outputs
 
 SPEC = InputSpec(channels=("image",), mean=0.5, deviation=0.125, depth_low_m=0, depth_high_m=1)
@@ -38,7 +38,8 @@ def some_tiles(number: int = 7, *, height: int = 6, width: int = 9) -> TileTenso
 def batches(
     net: nn.Module, tiles: TileTensors, *, views: tuple[View, ...] = VIEWS, batch: int = 3, frame: Frame = NATIVE
 ) -> Iterator[Tensor]:
-    return predict_probabilities(net, tiles, spec=SPEC, frame=frame, views=views, batch=batch, autocast=nullcontext)
+    found = predict_heads(net, tiles, spec=SPEC, frame=frame, views=views, batch=batch, autocast=nullcontext)
+    return (each.mask for each in found)
 
 
 def predict(

@@ -14,7 +14,7 @@ from diapir.data.tiles import DataSet, write_data
 from diapir.faults import InputError
 from diapir.nets.build import build_net
 from diapir.nets.framing import InputSpec
-from diapir.nets.infer import predict_probabilities
+from diapir.nets.infer import predict_heads
 from diapir.nets.weights import load_tensors
 from diapir.pipeline import run as pipeline
 from diapir.pipeline import training
@@ -184,11 +184,11 @@ def test_all_folds_train_a_model_each_and_predict_by_their_mean(tmp_path: Path, 
         net.load_state_dict(weights)
         spec = InputSpec(**facts["spec"] | {"channels": recipe.input.channels})
         tiles = tile_tensors(data.unlabelled, torch.device("cpu"))
-        batches = predict_probabilities(
+        batches = predict_heads(
             net, tiles, spec=spec, frame=build_frame(recipe.framing), views=("plain",), batch=99,
             autocast=torch.no_grad,
         )  # fmt: skip
-        probabilities.append(torch.cat(list(batches)).numpy())
+        probabilities.append(torch.cat([each.mask for each in batches]).numpy())
     mean = (probabilities[0] + probabilities[1]) / 2
     assert np.abs(probabilities[0] - probabilities[1]).max() > 0.01, "two models"
     _, masks = predict_with_run(tmp_path, write_set(data, tmp_path / "data"))

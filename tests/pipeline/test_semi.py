@@ -13,7 +13,7 @@ from diapir.data.tiles import DataSet
 from diapir.faults import InputError
 from diapir.nets.build import build_net
 from diapir.nets.framing import InputSpec
-from diapir.nets.infer import predict_probabilities
+from diapir.nets.infer import predict_heads
 from diapir.nets.weights import load_tensors
 from diapir.pipeline import run as pipeline
 from diapir.pipeline import training
@@ -49,11 +49,11 @@ def test_two_nets_predict_the_mean_of_what_each_says(tmp_path: Path, data: DataS
         own = {name.removeprefix(side): value for name, value in tensors.items() if name.startswith(side)}
         net.load_state_dict(own)
         tiles = tile_tensors(data.unlabelled, torch.device("cpu"))
-        batches = predict_probabilities(
+        batches = predict_heads(
             net, tiles, spec=spec, frame=stage_frame(recipe, recipe.stages[-1]), views=("plain", "flip"), batch=5,
             autocast=torch.no_grad,
         )  # fmt: skip
-        total += torch.cat(list(batches)) / 2
+        total += torch.cat([each.mask for each in batches]) / 2
     found = read_predictions(tmp_path / "run" / "predict").unlabelled.astype(np.float32)
     assert np.abs(found - total.numpy()).max() < 2e-3
 

@@ -79,6 +79,11 @@ class DataSet:
         return total.hexdigest()
 
 
+def is_constant(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which images (n, h, w) are of one grey value: (n,)."""
+    return np.asarray(np.ptp(images, axis=(1, 2)) == 0)
+
+
 def coverage_classes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The tenth of the tile that is salt, rounded up: (n,) of 0 (no salt) to 10.
 

@@ -55,21 +55,6 @@ def see(view: View, images: Tensor) -> Tensor:
             assert_never(view)
 
 
-def predict_probabilities(
-    net: nn.Module,
-    tiles: TileTensors,
-    *,
-    spec: InputSpec,
-    frame: Frame,
-    views: Sequence[View],
-    batch: int,
-    autocast: Callable[[], AbstractContextManager[Any]],
-) -> Iterator[Tensor]:
-    """Probability of salt, batch after batch: float32 (b, h, w), in the order of the tiles; as `predict_heads`."""
-    for found in predict_heads(net, tiles, spec=spec, frame=frame, views=views, batch=batch, autocast=autocast):
-        yield found.mask
-
-
 @torch.inference_mode()
 def predict_heads(
     net: nn.Module,

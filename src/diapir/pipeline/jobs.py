@@ -19,7 +19,7 @@ from diapir.pipeline.plan import RECIPE, STEP
 from diapir.pipeline.predicting import predict
 from diapir.pipeline.run import open_run_data
 from diapir.pipeline.training import LEAVING_S, train_fold
-from diapir.pipeline.workplace import Fold, Workplace, folds_to_keep, step_named
+from diapir.pipeline.workplace import Fold, Workplace, step_named
 from diapir.recipe.files import read_recipe
 from diapir.recipe.steps import PredictStep, Train
 from diapir.recipe.whole import Recipe
@@ -141,11 +141,8 @@ def _do(job: Job, place: Workplace, stop_asked: Callable[[], int | None]) -> Any
         case Train():
             return train_fold(place, step, job.fold, digest=job.digest, stop_asked=stop_asked, shown=False)
         case PredictStep():
-            trained = step_named(place.recipe, step.of)
-            assert isinstance(trained, Train)
-            folder, folds = place.out / step.name, folds_to_keep(place.recipe, step.name)
-            with locked_folder(folder, wait_s=LEAVING_S):
-                return predict(place, trained, folder=folder, folds=folds, stop_asked=stop_asked, shown=False)
+            with locked_folder(place.out / step.name, wait_s=LEAVING_S):
+                return predict(place, step, stop_asked=stop_asked, shown=False)
         case _:
             raise AssertionError(f"{step.do} is no job for a worker")
 

@@ -17,14 +17,14 @@ from diapir.pipeline.blending import mean_has_salt
 from diapir.pipeline.mosaics import mosaics_of
 from diapir.pipeline.plan import FOLDS, RECIPE, RECORD, STEP, figures_of, require_finished
 from diapir.pipeline.predicting import mean_batches
-from diapir.pipeline.workplace import step_named
+from diapir.pipeline.workplace import step_named, trained_step
 from diapir.predict.build import build_edits, stored_blend
 from diapir.predict.mosaic_edits import apply_mosaic_rules
 from diapir.predict.mosaic_rules import labelled_survey
 from diapir.predict.postprocess import Masks, Prediction, apply_edits
 from diapir.recipe.files import read_recipe
 from diapir.recipe.mosaics import MosaicRule
-from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, Train, sources
+from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, sources
 from diapir.recipe.whole import Recipe
 from diapir.runs import read_json
 from diapir.train.together import make_fabric
@@ -91,8 +91,7 @@ def _result_of(task: _Task, name: str) -> _Found:
 
 
 def _predicted(task: _Task, step: PredictStep) -> _Found:
-    trained = step_named(task.recipe, step.of)
-    assert isinstance(trained, Train)
+    trained = trained_step(task.recipe, step)
     batches = mean_batches(task.recipe, trained, task.data.unlabelled, out=task.run, fabric=task.fabric)
     means = [(mean.mask.astype(np.float16), mean.has_salt) for mean, _ in batches]
     has_salt = [known for _, known in means if known is not None]

@@ -19,8 +19,16 @@ from diapir.nets.framing import InputSpec
 from diapir.nets.infer import predict_heads
 from diapir.nets.weights import load_tensors
 from diapir.pipeline.predictions import HELD_OUT, ROWS, HasSalt, unlabelled_name, write_array, write_has_salt
-from diapir.pipeline.workplace import Fold, Workplace, fold_folder, folds_of, held_out_rows
-from diapir.recipe.steps import Train
+from diapir.pipeline.workplace import (
+    Fold,
+    Workplace,
+    fold_folder,
+    folds_of,
+    folds_to_keep,
+    held_out_rows,
+    trained_step,
+)
+from diapir.recipe.steps import PredictStep, Train
 from diapir.recipe.whole import Recipe
 from diapir.runs import atomic_path
 from diapir.train.sitting import stage_frame
@@ -46,27 +54,27 @@ class Batch(NamedTuple):
 
 def predict(
     place: Workplace,
-    step: Train,
+    step: PredictStep,
     *,
-    folder: Path,
-    folds: Collection[int],
     stop_asked: Callable[[], int | None] = lambda: None,
     shown: bool = True,
 ) -> dict[str, Any]:
-    """Probabilities of a train step's models, written to `folder`.
+    """Write the probabilities of a train step's models; gives how many, and how long it took.
+
+    The folds' own of the unlabelled tiles are kept too where leak-free pseudo-labels will ask for them.
 
     Args:
-        folds: whose own predictions of the unlabelled tiles are kept too, for leak-free pseudo-labels.
         shown: whether a person is shown a bar.
 
     Raises:
         Stopped: `stop_asked` named a signal.
     """
+    trained, folder = trained_step(place.recipe, step), place.out / step.name
     rows, held_out, has_salt, start = [], list[NDArray[np.float16]](), list[Floats](), time.monotonic()
-    for fold in folds_of(place.recipe, step):
+    for fold in folds_of(place.recipe, trained):
         own = held_out_rows(place, fold)
         batches = fold_batches(
-            place.recipe, step, place.data.labelled.take(own), fold=fold, out=place.out, fabric=place.fabric
+            place.recipe, trained, place.data.labelled.take(own), fold=fold, out=place.out, fabric=place.fabric
         )
         for batch in _until_asked(batches, stop_asked):
             held_out.append(batch.mask.astype(np.float16))
@@ -74,8 +82,9 @@ def predict(
         rows.append(own)
     write_array(folder / ROWS, np.concatenate(rows))
     write_array(folder / HELD_OUT, np.concatenate(held_out))
-    means = mean_batches(place.recipe, step, place.data.unlabelled, out=place.out, fabric=place.fabric, shown=shown)
-    of_unlabelled = _write_unlabelled(place, step, _until_asked(means, stop_asked), folder=folder, folds=folds)
+    means = mean_batches(place.recipe, trained, place.data.unlabelled, out=place.out, fabric=place.fabric, shown=shown)
+    folds = folds_to_keep(place.recipe, step.name)
+    of_unlabelled = _write_unlabelled(place, trained, _until_asked(means, stop_asked), folder=folder, folds=folds)
     if has_salt:
         write_has_salt(folder, HasSalt(np.concatenate(has_salt), of_unlabelled))
     seconds = round(time.monotonic() - start, 2)

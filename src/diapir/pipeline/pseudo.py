@@ -2,12 +2,14 @@
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diapir.data.tiles import is_constant
 from diapir.faults import InputError
 from diapir.pipeline.predictions import read_array, read_predictions, write_array
 from diapir.pipeline.workplace import Fold, Workplace
@@ -23,11 +25,7 @@ def confidence(probability: NDArray[np.floating], *, low: float, high: float) ->
 
     Source: the 1st place of the TGS competition, with low 0.2 and high 0.8.
     """
-    found = np.empty(len(probability))
-    for start in range(0, len(probability), _CHUNK):
-        part = probability[start : start + _CHUNK]
-        found[start : start + len(part)] = ((part < low) | (part > high)).mean((1, 2))
-    return found
+    return _per_tile(probability, lambda part: ((part < low) | (part > high)).mean((1, 2)))
 
 
 def pseudo_label(place: Workplace, step: PseudoLabel, *, folds: tuple[int, ...], number: int) -> dict[str, Any]:
@@ -81,23 +79,24 @@ def _chosen(
     images: NDArray[np.uint8],
 ) -> NDArray[np.int64]:
     """The tiles that are taken, in their order."""
-    allowed = np.ones(len(sure), dtype=bool)
-    if step.drop_constant:
-        allowed &= np.ptp(images.reshape(len(images), -1), axis=1) > 0
+    allowed = ~is_constant(images) if step.drop_constant else np.ones(len(sure), dtype=bool)
     if not step.sizes:
         return np.flatnonzero(allowed & (sure >= step.confidence))
-    salt_px = np.concatenate(
-        [
-            (probability[start : start + _CHUNK] > 0.5).sum((1, 2), dtype=np.int64)
-            for start in range(0, len(probability), _CHUNK)
-        ]
-    )
+    salt_px = _per_tile(probability, lambda part: (part > 0.5).sum((1, 2)))
     taken = []
     for size in step.sizes:
         least = step.confidence if size.confidence is None else size.confidence
         of_size = allowed & (salt_px >= size.least_px) & (salt_px <= size.most_px)
         taken.append(np.flatnonzero(of_size & (sure >= least))[:: size.every])
     return np.sort(np.concatenate(taken))
+
+
+def _per_tile(
+    probability: NDArray[np.floating], measure: Callable[[NDArray[np.floating]], NDArray[Any]]
+) -> NDArray[Any]:
+    """A figure of each tile of (n, h, w), a few tiles at a time, for all of them may not fit in memory twice: (n,)."""
+    starts = range(0, max(len(probability), 1), _CHUNK)
+    return np.concatenate([measure(probability[start : start + _CHUNK]) for start in starts])
 
 
 def read_pseudo_labels(folder: Path, fold: Fold) -> tuple[NDArray[np.int64], NDArray[Any]]:

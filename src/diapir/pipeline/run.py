@@ -39,7 +39,7 @@ from diapir.pipeline.predictions import read_predictions
 from diapir.pipeline.pseudo import pseudo_label
 from diapir.pipeline.submitting import PICTURE, SUBMISSION, interval_text, submit
 from diapir.pipeline.training import require_unlabelled, train
-from diapir.pipeline.workplace import Workplace, folds_of, folds_to_keep, held_out_folds, step_named
+from diapir.pipeline.workplace import Workplace, folds_of, folds_to_keep, held_out_folds
 from diapir.predict.submission import write_submission
 from diapir.processor import is_first_process
 from diapir.recipe.files import read_recipe, write_recipe
@@ -275,9 +275,7 @@ def do_step(place: Workplace, planned: Planned, *, stop_asked: Callable[[], int 
         case Train():
             return train(place, step, digest=planned.digest, stop_asked=stop_asked)
         case PredictStep():
-            trained = step_named(recipe, step.of)
-            assert isinstance(trained, Train)
-            return predict(place, trained, folder=place.out / step.name, folds=folds_to_keep(recipe, step.name))
+            return predict(place, step)
         case PseudoLabel():
             before = [
                 one for one in recipe.all_steps[: recipe.all_steps.index(step) + 1] if isinstance(one, PseudoLabel)

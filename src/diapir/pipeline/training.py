@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diapir.data.tiles import DataSet, TileSet
+from diapir.data.tiles import DataSet, TileSet, is_constant
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.nets.framing import InputSpec
 from diapir.nets.infer import TileTensors
@@ -171,7 +171,7 @@ def _learnable(tiles: TileSet, recipe: Recipe) -> TileSet:
     """Tiles without those that the recipe leaves out of training."""
     if not recipe.data.drop_constant:
         return tiles
-    return tiles.take(np.flatnonzero(np.ptp(tiles.images.reshape(len(tiles), -1), axis=1) > 0))
+    return tiles.take(np.flatnonzero(~is_constant(tiles.images)))
 
 
 def _weights_to_begin_with(place: Workplace, step: Train, fold: FoldNumber) -> Path | None:

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from diapir.data.tiles import DataSet
-from diapir.recipe.steps import BlendStep, PseudoLabel, Step, Train
+from diapir.recipe.steps import BlendStep, PredictStep, PseudoLabel, Step, Train
 from diapir.recipe.whole import Recipe
 from diapir.train.tracking import TrackerName
 
@@ -37,6 +37,13 @@ class Workplace:
 def step_named(recipe: Recipe, name: str) -> Step:
     """The step of that name."""
     return next(step for step in recipe.all_steps if step.name == name)
+
+
+def trained_step(recipe: Recipe, step: PredictStep) -> Train:
+    """The train step whose models a predict step asks."""
+    trained = step_named(recipe, step.of)
+    assert isinstance(trained, Train)
+    return trained
 
 
 def folds_of(recipe: Recipe, step: Train) -> tuple[Fold, ...]:

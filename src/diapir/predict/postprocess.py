@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from diapir.data.tiles import is_constant
 from diapir.faults import Fault, raise_if_any
 from diapir.metrics import tile_scores
 from diapir.predict.gain import Gain, paired_gain
@@ -174,7 +175,7 @@ def empty_constant(masks: Masks, images: NDArray[np.uint8]) -> Masks:
 
     Source: the 1st place of the TGS competition (b.e.s.).
     """
-    return np.where((np.ptp(images, axis=(1, 2)) == 0)[:, None, None], np.uint8(0), masks)
+    return np.where(is_constant(images)[:, None, None], np.uint8(0), masks)
 
 
 def empty_full(masks: Masks) -> Masks:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from diapir.metrics import tile_scores
 from diapir.nets.framing import Frame, InputSpec
-from diapir.nets.infer import TileTensors, predict_probabilities
+from diapir.nets.infer import TileTensors, predict_heads
 
 
 def score_held_out(
@@ -32,10 +32,8 @@ def score_held_out(
     """
     assert tiles.masks is not None
     found: dict[str, list[Tensor]] = {"score": [], "predicted_empty": [], "held_out_loss": [], "accuracy": []}
-    batches = predict_probabilities(
-        net, tiles, spec=spec, frame=frame, views=("plain",), batch=batch, autocast=autocast
-    )
-    for start, probability in zip(range(0, len(tiles), batch), batches, strict=True):
+    batches = predict_heads(net, tiles, spec=spec, frame=frame, views=("plain",), batch=batch, autocast=autocast)
+    for start, (probability, _) in zip(range(0, len(tiles), batch), batches, strict=True):
         salt, truth = probability > 0.5, tiles.masks[start : start + batch]
         found["score"].append(tile_scores(salt, truth))
         found["predicted_empty"].append(~salt.flatten(1).any(1))
