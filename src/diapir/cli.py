@@ -188,6 +188,10 @@ def run(
     from diapir.recipe.files import read_recipe
 
     settings = read_recipe(recipe, changes=change or ())
+    if smoke:
+        from diapir.recipe.smoke import smoke_recipe
+
+        settings = smoke_recipe(settings)
 
     from diapir.pipeline.run import run_recipe, show_plan, summary
 
@@ -196,11 +200,9 @@ def run(
         return
     _require_one_way(devices=devices, side_by_side=side_by_side, scheduler=scheduler)
     try:
-        with _workers(
-            side_by_side, scheduler, threads=threads, data_path=data, skip_bad=skip_bad, smoke=smoke
-        ) as do_steps:
+        with _workers(side_by_side, scheduler, threads=threads, data_path=data, skip_bad=skip_bad) as do_steps:
             record = run_recipe(
-                settings, out, data_path=data, resume=resume, update=update, smoke=smoke, skip_bad=skip_bad,
+                settings, out, data_path=data, resume=resume, update=update, skip_bad=skip_bad,
                 devices=devices, threads=threads, do_steps=do_steps,
                 tracker_names=[tracker.value for tracker in dict.fromkeys(track or ())],
             )  # fmt: skip

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from diapir.data.synthetic import write_synthetic
 from diapir.faults import InputError
 from diapir.pipeline.replay import replay_run, replay_text
 from diapir.pipeline.run import run_recipe
+from diapir.recipe.smoke import LABELLED, smoke_recipe
 from diapir.runs import read_json, write_json
 from fake_training import tiny_run_recipe
 
@@ -42,3 +44,14 @@ def test_a_run_is_not_held_against_itself(tmp_path: Path) -> None:
 def test_an_unfinished_run_is_not_replayed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected the folder of a finished run"):
         replay_run(tmp_path, tmp_path / "again", data_path=None)
+
+
+def test_a_run_on_a_few_tiles_without_the_faulty_ones_is_replayed_as_it_was(tmp_path: Path) -> None:
+    tiles = tmp_path / "tiles"
+    write_synthetic(tiles, labelled=14, unlabelled=6, seed=1)
+    min((tiles / "train" / "images").iterdir()).write_bytes(b"no picture")
+    run = tmp_path / "run"
+    record = run_recipe(smoke_recipe(tiny_run_recipe()), run, data_path=tiles, skip_bad=True)
+    assert (record["data"]["labelled"], len(record["data"]["skipped"])) == (LABELLED, 1)
+    again = replay_run(run, tmp_path / "again", data_path=tiles)
+    assert again.different == again.changed == ()

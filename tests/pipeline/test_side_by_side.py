@@ -100,7 +100,7 @@ def await_that(is_so: Callable[[], bool]) -> None:
 
 def run_on(address: str, recipe: Recipe, out: Path, *, data_path: Path | None = None, **named: Any) -> dict[str, Any]:
     with workers_at(address, threads=1) as crew:
-        do_steps = partial(side_by_side, crew=crew, data_path=data_path, skip_bad=False, smoke=False)
+        do_steps = partial(side_by_side, crew=crew, data_path=data_path, skip_bad=False)
         return run_recipe(recipe, out, data_path=data_path, do_steps=do_steps, **named)
 
 
@@ -272,7 +272,7 @@ def fake_worker(*, state: str = "executing", status: Status = Status.running) ->
 def job_of(recipe: Recipe, out: Path, *, data_path: Path | None = None, data_digest: str) -> Job:
     setting = Setting(
         token="t", out=out, recipe_digest=recipe.digest, data_path=data_path, data_digest=data_digest, skip_bad=False,
-        smoke=False, precision="float32", threads=None, versions=versions(),
+        precision="float32", threads=None, versions=versions(),
     )  # fmt: skip
     return Job(setting, "train", "d", 0, np.zeros(1, np.int64))
 

@@ -49,7 +49,6 @@ class Setting:
     data_path: Path | None
     data_digest: str
     skip_bad: bool
-    smoke: bool
     precision: Literal["float32", "bfloat16"]
     threads: int | None
     versions: Versions
@@ -197,7 +196,7 @@ def _opened(setting: Setting, where: str) -> tuple[Recipe, DataSet]:
             where, f"its {setting.out / RECIPE} is not that of the first process; share the run's folder"
         )
     try:
-        data, _ = open_run_data(recipe, setting.data_path, skip_bad=setting.skip_bad, smoke=setting.smoke)
+        data, _ = open_run_data(recipe, setting.data_path, skip_bad=setting.skip_bad)
     except OSError as error:
         raise InputError.of(
             where,

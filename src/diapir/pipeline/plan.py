@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, assert_never
 
 from diapir.faults import InputError
-from diapir.pipeline.workplace import folds_to_keep, held_out_folds
+from diapir.pipeline.workplace import folds_to_keep, held_out_folds, step_named
 from diapir.recipe.nets import trained_encoder
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Step, Submit, Train, sources
 from diapir.recipe.whole import Recipe
@@ -72,10 +72,22 @@ def mark_done(out: Path, planned: Planned, figures: dict[str, Any]) -> None:
     write_json(out / planned.step.name / STEP, {"digest": planned.digest, "finished": True, "figures": figures})
 
 
-def figures_of(out: Path, name: str) -> dict[str, Any]:
-    """What a step that is done found."""
-    figures: dict[str, Any] = read_json(out / name / STEP)["figures"]
-    return figures
+def figures_of(out: Path, name: str, *, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """What a step that is done found.
+
+    Raises:
+        InputError: its note is damaged, or lacks one of `keys`.
+    """
+    mark = read_json(out / name / STEP)
+    figures = mark.get("figures") if isinstance(mark, dict) else None
+    kept: dict[str, Any] = figures if isinstance(figures, dict) else {}
+    if missing := [key for key in keys if key not in kept]:
+        raise InputError.of(
+            out / name / STEP,
+            f"expected {', '.join(missing)} among its figures: the file is damaged, or of an earlier version; do the "
+            f"step again: remove its folder and {RECORD}, and give the run's command with --resume",
+        )
+    return kept
 
 
 def require_finished(run: Path) -> None:
@@ -160,6 +172,6 @@ def begins_with_best(recipe: Recipe, step: Train) -> bool:
 
 def trained_recipe(recipe: Recipe, name: str) -> Recipe:
     """The recipe of the train step of that name alone."""
-    step = next(step for step in recipe.all_steps if step.name == name)
+    step = step_named(recipe, name)
     assert isinstance(step, Train)
     return recipe.of_step(step)

@@ -36,7 +36,8 @@ def replay_run(run: Path, out: Path, *, data_path: Path | None) -> Replay:
     if out.exists() and out.samefile(run):
         raise InputError.of(out, "expected another folder than the run's own, to do it again in; name a new one")
     before = read_record(run, keys=("data", "provenance"))
-    after = run_recipe(read_recipe(run / RECIPE), out, data_path=data_path, resume=True)
+    skipped = bool(before["data"].get("skipped"))
+    after = run_recipe(read_recipe(run / RECIPE), out, data_path=data_path, resume=True, skip_bad=skipped)
     names = sorted({str(path.relative_to(run)) for pattern in _COMPARED for path in run.rglob(pattern)})
     # A checkpoint holds how long it took, and what was rolled back is no part of the run any more.
     names = [name for name in names if not Path(name).name.startswith((".", "checkpoint"))]

@@ -44,7 +44,7 @@ from diapir.predict.submission import write_submission
 from diapir.processor import is_first_process
 from diapir.recipe.files import read_recipe, write_recipe
 from diapir.recipe.nets import trained_encoder
-from diapir.recipe.smoke import LABELLED, UNLABELLED, smoke_recipe
+from diapir.recipe.smoke import LABELLED, UNLABELLED
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Submit, Train
 from diapir.recipe.whole import Recipe
 from diapir.runs import locked_folder, provenance, read_record, write_json, write_text
@@ -65,7 +65,6 @@ def run_recipe(
     data_path: Path | None,
     resume: bool = False,
     update: bool = False,
-    smoke: bool = False,
     skip_bad: bool = False,
     devices: int = 1,
     threads: int | None = None,
@@ -80,7 +79,6 @@ def run_recipe(
     Args:
         update: where the folder holds a run of another recipe or other data, keep the steps that are the same, and do
             the others again in place of the old ones.
-        smoke: see in a minute or two that every step runs, on a few tiles and for single epochs.
         threads: of the processor, for this process; the same number gives the same bytes.
         do_steps: does the steps that are planned; None does them in this process, one after another.
 
@@ -94,13 +92,12 @@ def run_recipe(
     first = is_first_process()
     if threads is not None:
         torch.set_num_threads(threads)
-    recipe = smoke_recipe(recipe) if smoke else recipe
     with locked_folder(out) if first else nullcontext():
         if first:
             _require_same_run(recipe, out, resume=resume, update=update)
             _require_nets(recipe)
             require_trackers(tracker_names)
-        data, truth = open_run_data(recipe, data_path, skip_bad=skip_bad, smoke=smoke)
+        data, truth = open_run_data(recipe, data_path, skip_bad=skip_bad)
         require_unlabelled(recipe, data)
         plan = plan_steps(recipe, out, data_digest=data.digest)
         if first and not update and any(one.state == "changed" for one in plan):
@@ -203,12 +200,9 @@ def _finished_record(out: Path) -> dict[str, Any]:
 
 
 def open_run_data(
-    recipe: Recipe, data_path: Path | None, *, skip_bad: bool, smoke: bool = False
+    recipe: Recipe, data_path: Path | None, *, skip_bad: bool
 ) -> tuple[DataSet, NDArray[np.uint8] | None]:
     """The data set, and the true masks of its unlabelled tiles where it is synthetic.
-
-    Args:
-        smoke: take a few tiles alone.
 
     Raises:
         InputError: the data are faulty, or there are none to train on.
@@ -223,7 +217,7 @@ def open_run_data(
         raise InputError.of("--data", f"the recipe {recipe.name} makes no data of its own: name a data set")
     if not len(data.labelled):
         raise InputError.of(str(data_path), "it has no labelled tiles to train on")
-    return _few_tiles(data) if smoke else data, truth
+    return _few_tiles(data) if recipe.data.few_tiles else data, truth
 
 
 def _few_tiles(data: DataSet) -> DataSet:
@@ -298,7 +292,7 @@ def _record(place: Workplace, figures: dict[str, Any], *, identity: str) -> dict
     """What a result must carry to be one."""
     recipe, data = place.recipe, place.data
     trained = {step.name: step for step in recipe.all_steps if isinstance(step, Train)}
-    found = {name: figures_of(place.out, name) for name in trained}
+    found = {name: figures_of(place.out, name, keys=["train_minutes", "epochs"]) for name in trained}
     folds = sorted({fold for step in trained.values() for fold in folds_of(recipe, step) if fold is not None})
     devices, threads, processors = (
         sorted({value for each in found.values() for value in each.get(key, ())})

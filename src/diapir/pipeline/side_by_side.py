@@ -114,7 +114,7 @@ def local_workers(count: int, *, threads: int | None) -> Iterator[Crew]:
 
 
 def side_by_side(
-    place: Workplace, plan: Sequence[Planned], *, crew: Crew, data_path: Path | None, skip_bad: bool, smoke: bool
+    place: Workplace, plan: Sequence[Planned], *, crew: Crew, data_path: Path | None, skip_bad: bool
 ) -> None:
     """Do what is not done: folds of train steps and predict steps by workers, as soon as what they need is there.
 
@@ -126,7 +126,7 @@ def side_by_side(
     board = _Board(
         place=place,
         crew=crew,
-        setting=_setting(place, crew, data_path=data_path, skip_bad=skip_bad, smoke=smoke),
+        setting=_setting(place, crew, data_path=data_path, skip_bad=skip_bad),
         left={one.step.name: one for one in plan if one.state != "done"},
         done={one.step.name for one in plan if one.state == "done"},
     )
@@ -164,7 +164,7 @@ class _Board:
     trackers: dict[Job, list[Tracker]] = field(default_factory=dict)
 
 
-def _setting(place: Workplace, crew: Crew, *, data_path: Path | None, skip_bad: bool, smoke: bool) -> Setting:
+def _setting(place: Workplace, crew: Crew, *, data_path: Path | None, skip_bad: bool) -> Setting:
     return Setting(
         token=uuid.uuid4().hex,
         out=Path(os.path.realpath(place.out)),
@@ -172,7 +172,6 @@ def _setting(place: Workplace, crew: Crew, *, data_path: Path | None, skip_bad: 
         data_path=None if data_path is None else Path(os.path.realpath(data_path)),
         data_digest=place.data.digest,
         skip_bad=skip_bad,
-        smoke=smoke,
         # Decided once, here: workers of other kinds would each decide for themselves.
         precision="bfloat16" if place.fabric._precision.precision == "bf16-mixed" else "float32",
         threads=crew.threads,

@@ -6,8 +6,8 @@ from diapir.recipe.whole import Recipe
 
 LABELLED, UNLABELLED = 8, 4
 """Tiles that are enough for two folds."""
-_SIDE, _FILTERS = 64, 8  # 64 pixels are the least that the deepest of the nets take
-_ENCODER, _BOTTLENECKS = "resnet18", {"bes": "resnet26", "place-09": "legacy_seresnext26_32x4d"}
+_SIDE, _WIDTH = 64, 8  # 64 pixels are the least that the deepest of the nets take
+_ENCODER, _BOTTLENECKS = "test_resnet", {"bes": "resnet26", "place-09": "legacy_seresnext26_32x4d"}
 _BATCH = LABELLED // 2  # a fold's training tiles, so that an epoch is a step
 
 
@@ -18,7 +18,7 @@ def smoke_recipe(recipe: Recipe, *, smallest: bool = False) -> Recipe:
         smallest: with small encoders, few filters and small tiles too, so that it takes seconds.
     """
     raw = recipe.model_dump(mode="json")
-    raw["data"]["synthetic"] = {"labelled": LABELLED, "unlabelled": UNLABELLED, "seed": 0}
+    raw["data"] |= {"synthetic": {"labelled": LABELLED, "unlabelled": UNLABELLED, "seed": 0}, "few_tiles": True}
     raw["folds"] |= {"count": 2, "held_out": [0]}
     for model in (raw, *raw["models"].values()):
         _shrink_model(model, smallest=smallest)
@@ -31,17 +31,26 @@ def smoke_recipe(recipe: Recipe, *, smallest: bool = False) -> Recipe:
 
 
 def _shrink_model(model: dict[str, Any], *, smallest: bool) -> None:
-    net = model["net"]
-    if "weights" in net.get("encoder", {}):
-        net["encoder"] |= {"weights": "none"} | ({"name": _BOTTLENECKS.get(net["kind"], _ENCODER)} if smallest else {})
-    if smallest and "filters" in net:
-        net["filters"] = min(net["filters"], _FILTERS)
+    if "weights" in model["net"].get("encoder", {}):
+        model["net"]["encoder"]["weights"] = "none"
+    if smallest:
+        _narrow(model["net"])
     model["predict"]["batch"] = UNLABELLED
     model["framing"] = _smaller(model["framing"]) if smallest else model["framing"]
     if model["semi"] is not None:
         model["semi"]["rampup_epochs"] = 1
     for stage in model["stages"]:
         _shrink_stage(stage, smallest=smallest)
+
+
+def _narrow(net: dict[str, Any]) -> None:
+    for part in (net, net.get("encoder", {}), net.get("decoder", {})):
+        for key in {"filters", "base", "width"} & part.keys():
+            part[key] = min(part[key], _WIDTH)
+        if "widths" in part:
+            part["widths"] = [min(width, _WIDTH) for width in part["widths"]]
+        if "weights" in part:
+            part["name"] = _BOTTLENECKS.get(net["kind"], _ENCODER)
 
 
 def _shrink_stage(stage: dict[str, Any], *, smallest: bool) -> None:

@@ -26,11 +26,13 @@ class Data(Section):
         drop_constant: leave tiles of one grey value out of training (they stay in every score).
         fourfold_shift: train on each tile four times: as it is, flipped, shifted by up to this share of its side, drawn
             once for the whole run, and flipped and shifted; 0 for once alone.
+        few_tiles: a dozen of the tiles alone, to see that everything runs: what `--smoke` sets.
     """
 
     synthetic: Synthetic | None = None
     drop_constant: bool = False
     fourfold_shift: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    few_tiles: bool = False
 
 
 class Folds(Section):
@@ -101,9 +103,9 @@ class Input(Section):
     """Channels of the net's input and their scaling.
 
     Args:
-        channels: `image`; ramps from 0 to 1 down the rows or along the columns; image times the row ramp; the tile's
-            depth relative to the data set's range as a constant plane.
-        scaling: of the grey image: `unit` divides by 255; `standard` also takes the training tiles' mean and standard
+        channels: `image`; ramps from 0 to 1 down the rows or along the columns; the image from 0 to 1 times the row
+            ramp; the tile's depth relative to the data set's range as a constant plane.
+        scaling: of `image` alone: `unit` divides by 255; `standard` also takes the training tiles' mean and standard
             deviation out; `imagenet` takes the mean and deviation of ImageNet's grey out.
         ramps: whether they run over the `tile`, and are framed with it, or over the whole `frame`.
     """
