@@ -107,6 +107,16 @@ def test_the_plan_names_what_goes_and_changes_nothing(runs: tuple[Path, Path]) -
     assert contents(runs[1]) == files
 
 
+def test_what_was_changed_since_it_was_planned_is_left_alone(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(runs[1], tmp_path / "run")
+    planned = plan_rollback(run, "round-1", data_path=None)
+    (run / "submit" / "step.json").unlink()
+    files = contents(run)
+    with pytest.raises(InputError, match="it was changed since rolling back was planned"):
+        roll_back(planned, data_path=None)
+    assert contents(run) == files
+
+
 def test_an_unfinished_round_is_rolled_back_too(runs: tuple[Path, Path], tmp_path: Path) -> None:
     before, after = runs
     run = shutil.copytree(after, tmp_path / "run")

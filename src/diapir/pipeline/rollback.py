@@ -71,9 +71,12 @@ def roll_back(planned: Rollback, *, data_path: Path | None, skip_bad: bool = Fal
     Stopped half way, it may be begun again; once the recipe without the round is written, `run_recipe` goes on as well.
 
     Raises:
-        InputError, Stopped, TrainingFailed: as `run_recipe`.
+        InputError: another command changed the run since it was planned; or as `run_recipe`.
+        Stopped, TrainingFailed: as `run_recipe`.
     """
     with locked_folder(planned.run):
+        if plan_rollback(planned.run, planned.step, data_path=data_path, skip_bad=skip_bad) != planned:
+            raise InputError.of(planned.run, "it was changed since rolling back was planned; give the command again")
         write_text(planned.aside / RECIPE, write_recipe(planned.before))
         for name in _moved(planned):
             if (planned.run / name).exists():
