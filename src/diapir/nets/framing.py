@@ -103,16 +103,17 @@ def net_input(images: Tensor, depths_m: Tensor, *, spec: InputSpec, frame: Frame
     Returns:
         (n, channels, size, size), channels last in memory. Ramps run from 0 to 1.
     """
-    scaled = (images - spec.mean) / spec.deviation
+    both = torch.stack([images, (images - spec.mean) / spec.deviation], dim=1)
     if spec.ramps == "frame":
-        planes = _planes(frame.enclose(scaled[:, None])[:, 0], depths_m, spec=spec)
-        return planes.contiguous(memory_format=torch.channels_last)
-    framed = frame.enclose(_planes(scaled, depths_m, spec=spec))
-    return framed.contiguous(memory_format=torch.channels_last)
+        planes = _planes(frame.enclose(both), depths_m, spec=spec)
+    else:
+        planes = frame.enclose(_planes(both, depths_m, spec=spec))
+    return planes.contiguous(memory_format=torch.channels_last)
 
 
-def _planes(scaled: Tensor, depths_m: Tensor, *, spec: InputSpec) -> Tensor:
-    """The channels of scaled images (n, h, w): (n, channels, h, w), float32."""
+def _planes(both: Tensor, depths_m: Tensor, *, spec: InputSpec) -> Tensor:
+    """The channels of images, as they are and scaled, (n, 2, h, w): (n, channels, h, w), float32."""
+    images, scaled = both.unbind(1)
     count, height, width = scaled.shape
     rows = torch.linspace(0, 1, height, device=scaled.device)[:, None].expand(count, height, width)
     planes = []
@@ -125,7 +126,7 @@ def _planes(scaled: Tensor, depths_m: Tensor, *, spec: InputSpec) -> Tensor:
             case "column_ramp":
                 planes.append(torch.linspace(0, 1, width, device=scaled.device).expand(count, height, width))
             case "image_times_ramp":
-                planes.append(scaled * rows)
+                planes.append(images * rows)
             case "depth":
                 relative = (depths_m - spec.depth_low_m) / max(spec.depth_high_m - spec.depth_low_m, 1e-6)
                 planes.append(relative.nan_to_num(0.5)[:, None, None].expand(count, height, width))
