@@ -1,5 +1,6 @@
-"""Has-salt probabilities beside the masks': through blends and into the gate."""
+"""Blends and edits: what other tiles decide for each, and has-salt probabilities on their way into the gate."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,15 @@ from diapir.data.synthetic import make_synthetic
 from diapir.data.tiles import DataSet
 from diapir.faults import InputError
 from diapir.pipeline.blending import blend, post_process
+from diapir.pipeline.plan import figures_of
 from diapir.pipeline.predictions import HELD_OUT_HAS_SALT, HasSalt, Predictions, read_predictions, write_predictions
 from diapir.pipeline.workplace import Workplace
-from diapir.recipe.predicting import Ensemble, HasSaltGate
+from diapir.predict.build import OutOfFold, build_blend
+from diapir.predict.crossfit import crossed_parts
+from diapir.predict.ensemble import mean
+from diapir.predict.selection import mean_score
+from diapir.predict.threshold import best_threshold, candidate_scores, crossed_cuts
+from diapir.recipe.predicting import Ensemble, HasSaltGate, Threshold
 from diapir.recipe.steps import BlendStep, PostProcessStep
 from diapir.runs import write_json
 from fake_training import one_device, tiny_run_recipe
@@ -72,6 +79,41 @@ def test_has_salt_probabilities_are_blended_by_the_members_weights(
 def test_what_one_member_lacks_the_blend_lacks_too(place: Workplace) -> None:
     (place.out / "two" / HELD_OUT_HAS_SALT).unlink()
     assert blended(place, {"name": "mean"}) is None
+
+
+@pytest.mark.parametrize("how", [{"name": "stacked"}, {"name": "mean"}])
+def test_held_out_tiles_are_blended_as_the_others_decide(place: Workplace, how: dict[str, Any]) -> None:
+    blended(place, how)
+    found = read_predictions(place.out / "both")
+    gain = figures_of(place.out, "both")["gain_over_mean"]
+    assert place.data.labelled.masks is not None
+    truth, section = place.data.labelled.masks[:8], Ensemble.model_validate({"blend": how})
+    one, two = (read_predictions(place.out / name).held_out for name in ROWS)
+    members = [np.array(one), np.array(two[::-1][:8])]
+    for own, others in crossed_parts(8):
+        known = OutOfFold([member[others] for member in members], truth[others], seconds=[1.0, 1.0])
+        expected = build_blend(section, known).blend([member[own] for member in members])
+        assert np.array_equal(found.held_out[own], expected.astype(np.float16))
+    scores = [mean_score(masks, truth) for masks in (mean(members), found.held_out)]
+    assert [gain["before"], gain["after"]] == pytest.approx(scores)
+
+
+def test_held_out_tiles_are_cut_where_the_others_say(place: Workplace) -> None:
+    assert place.data.labelled.masks is not None
+    truth = place.data.labelled.masks[:8]
+    level = np.linspace(0.3, 0.7, 8)[:, None, None]  # above which each tile's salt begins
+    source = read_predictions(place.out / "one")
+    probability = np.where(truth > 0, level + 0.03, level - 0.03).astype(np.float16)
+    write_predictions(place.out / "one", replace(source, held_out=probability))
+    step = PostProcessStep(do="post-process", name="cut", of="one", edits=(Threshold(name="threshold", cut="tuned"),))
+    figures = post_process(place, step)
+    found = read_predictions(place.out / "cut")
+    scores = candidate_scores(probability, truth)
+    cuts = crossed_cuts(scores)
+    assert len(set(cuts)) > 1
+    assert np.array_equal(found.held_out, probability > cuts[:, None, None].astype(np.float16))
+    assert figures["tuned_cut"] == best_threshold(scores)
+    assert np.array_equal(found.unlabelled, source.unlabelled > np.float16(figures["tuned_cut"]))
 
 
 def test_the_gate_empties_the_tiles_that_are_said_to_hold_nothing_and_its_gain_is_counted(place: Workplace) -> None:

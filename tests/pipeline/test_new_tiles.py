@@ -25,7 +25,7 @@ BLENDS: dict[str, dict[str, Any]] = {
     "ranked": {"blend": {"name": "ranked"}, "rescale": [1]},
     "by-score": {"blend": {"name": "weighted", "weights": "score"}},
     "vote": {"blend": {"name": "vote", "weights": [1, 2]}},
-    "stacked": {"blend": {"name": "stacked", "parts": 2}},
+    "stacked": {"blend": {"name": "stacked"}},
     "aligned": {"blend": {"name": "aligned"}},
     "greedy": {"blend": {"name": "greedy"}},
 }
@@ -36,7 +36,8 @@ STEPS: list[dict[str, Any]] = [
     {"do": "train", "name": "two", "stages": [{**STAGE, "framing": {"method": "resize", "size": 24}}]},
     {"do": "predict", "name": "two-says", "of": "two"},
     *({"do": "blend", "name": name, "of": ["one-says", "two-says"], "ensemble": how} for name, how in BLENDS.items()),
-    {"do": "blend", "name": "all", "of": list(BLENDS)},
+    {"do": "post-process", "name": "one-cut", "of": "one-says", "edits": [{"name": "threshold", "cut": "tuned"}]},
+    {"do": "blend", "name": "all", "of": [*BLENDS, "one-cut"]},
 ]
 
 
@@ -133,5 +134,9 @@ def test_what_a_step_decided_must_have_been_kept(run: Path, path: Path, tmp_path
         write_json(old / name / "step.json", kept | {"figures": without})
         with pytest.raises(InputError, match=f"expected {keys[0]} among its figures.*do the step again"):
             predict_with_run(old, path)
+        for damaged in ("no", {}, {"figures": 3}):
+            write_json(old / name / "step.json", damaged)
+            with pytest.raises(InputError, match=f"expected .*{keys[0]} among its figures"):
+                predict_with_run(old, path)
         write_json(old / name / "step.json", kept)
     assert len(predict_with_run(old, path)[0]) == 5

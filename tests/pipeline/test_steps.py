@@ -41,6 +41,8 @@ TWICE: dict[str, Any] = {"do": "blend", "name": "twice", "of": ["teacher-says", 
 LEAKY = STEPS[2] | {"leak_free": False}
 OF_ONE: dict[str, Any] = {"do": "predict", "name": "one-says", "of": "pretrained"}
 FREE = STEPS[2] | {"name": "round-2", "of": "one-says"}
+EDITED: dict[str, Any] = {"do": "post-process", "name": "edited", "of": "teacher-says"}
+OF_BOTH = STEPS[2] | {"of": "twice"}
 LAST: dict[str, Any] = {"do": "submit", "of": "twice"}
 
 
@@ -268,6 +270,10 @@ def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
         (
             {"steps": [*STEPS[:2], LEAKY, STEPS[3] | {"one_model": True}, OF_ONE, FREE, LAST | {"of": "one-says"}]},
             "steps.5.leak_free: true needs a model for each fold, and 'pretrained' trains one for them all",
+        ),
+        (
+            {"steps": [*STEPS[:2], EDITED, TWICE | {"of": ["teacher-says", "edited"]}, OF_BOTH, LAST]},
+            "steps.4.leak_free: true needs each fold's own predictions, and 'edited' edits the mean of all folds",
         ),
         ({"steps.2.low": 0.9}, "steps.2: low 0.9 is above high 0.8, so every pixel would be sure"),
         ({"steps.2.sizes": [{"least_px": 9, "most_px": 3}]}, "steps.2.sizes.0: least_px 9 is above most_px 3"),

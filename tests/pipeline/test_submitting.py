@@ -23,18 +23,9 @@ STEPS: list[dict[str, Any]] = [
     ("changes", "told"),
     [
         ({}, []),
+        ({"steps.5.ensemble": {"blend": {"name": "stacked"}}, "steps.6.edits.0.cut": "tuned"}, []),
         ({"steps.2.leak_free": False}, ["nets behind round had learned from them"]),
-        ({"steps.5.ensemble": {"blend": {"name": "stacked"}}}, ["both was fitted on them"]),
-        ({"steps.5.ensemble": {"blend": {"name": "aligned"}}}, ["both was fitted on them"]),
-        ({"steps.5.ensemble": {"blend": {"name": "aligned", "thresholds": [0.4, 0.5]}}}, []),
-        ({"steps.5.ensemble": {"blend": {"name": "vote"}}}, []),
-        ({"steps.6.edits.0.cut": "tuned"}, ["the threshold of edited was tuned on them"]),
-        ({"steps.6.edits.0.cut": "tuned", "steps.6.off": ["threshold"]}, []),
         ({"steps.2.leak_free": False, "steps.7.of": "says"}, []),
-        (
-            {"steps.2.leak_free": False, "steps.6.edits.0.cut": "tuned"},
-            ["nets behind round had learned from them", "the threshold of edited was tuned on them"],
-        ),
     ],
 )
 def test_what_flatters_a_score_is_told_where_the_submission_comes_from_it(

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from diapir.faults import InputError
-from diapir.predict.build import OutOfFold, build_blend, build_edits, stored_blend
+from diapir.predict.build import OutOfFold, build_blend, build_edits, crossed_blends, stored_blend
 from diapir.predict.ensemble import aligned_mean, mean, rescaled, value_range, vote_share, weighted_mean
 from diapir.predict.postprocess import Masks, Prediction, apply_edits, fill_small_holes, remove_small_salt
 from diapir.predict.selection import mean_score
@@ -61,11 +61,12 @@ def test_each_name_builds_its_edit() -> None:
 
 def test_a_tuned_threshold_is_the_one_that_was_found() -> None:
     section = PostProcess.model_validate({"edits": [{"name": "threshold", "cut": "tuned"}]})
-    tiles = Prediction(images=TRUTH, probability=np.where(TRUTH > 0, 0.3, 0.1))
-    masks, _ = apply_edits(build_edits(section, tuned_cut=0.2), tiles)
-    assert np.array_equal(masks, TRUTH)
+    probability = np.where(TRUTH > 0, 0.3, 0.1).astype(np.float16)
+    cuts = np.where(np.arange(len(TRUTH)) % 2, 0.2, 0.4)
+    masks, _ = apply_edits(build_edits(section), Prediction(images=TRUTH, probability=probability, cut=cuts))
+    assert np.array_equal(masks, TRUTH * (cuts < 0.3).astype(np.uint8)[:, None, None])
     with pytest.raises(AssertionError, match="tuned threshold"):
-        build_edits(section)
+        apply_edits(build_edits(section), Prediction(images=TRUTH, probability=probability))
 
 
 @pytest.mark.parametrize("name", ["location_crf", "bilateral_crf"])
@@ -152,11 +153,28 @@ def test_seconds_that_no_member_keeps_to_are_told() -> None:
         built({"name": "greedy", "most_s": 1e-6}, members(0.3, 0.4))
 
 
-def test_members_that_all_score_nothing_cannot_be_weighed_by_score() -> None:
+def test_members_that_all_score_nothing_weigh_alike() -> None:
     useless = np.zeros(TRUTH.shape, np.float16)
     useless[:, 0] = 1
-    with pytest.raises(InputError, match=r"ensemble\.blend\.weights: 'score', but every member scores 0"):
-        built({"name": "weighted", "weights": "score"}, [useless, useless])
+    blend = built({"name": "weighted", "weights": "score"}, [useless, useless])
+    assert blend.record == blend.record | {"weights": [0.5, 0.5], "scores": [0.0, 0.0]}
+
+
+@pytest.mark.parametrize("name", ["ranked", "aligned", "stacked", "greedy"])
+def test_no_tile_has_a_say_in_its_own_blend(name: str) -> None:
+    section = Ensemble.model_validate({"blend": {"name": name}})
+    known = OutOfFold(members(0.3, 0.5, 0.4), TRUTH, seconds=[1.0, 1.0, 1.0])
+    own_of, blends = zip(*crossed_blends(section, known), strict=True)
+    assert sorted(np.concatenate(own_of).tolist()) == list(range(len(TRUTH)))
+    others_differ = False
+    for own, blend in zip(own_of, blends, strict=True):
+        turned = TRUTH.copy()
+        turned[own] = 1 - turned[own]
+        again = list(crossed_blends(section, OutOfFold(known.members, turned, seconds=known.seconds)))
+        [same] = [each for rows, each in again if np.array_equal(rows, own)]
+        assert same.record == blend.record
+        others_differ |= any(each.record != before.record for (_, each), before in zip(again, blends, strict=True))
+    assert others_differ
 
 
 @pytest.mark.parametrize("name", ["mean", "weighted", "ranked", "vote", "aligned", "stacked", "greedy"])

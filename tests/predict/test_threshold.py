@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_scores
+from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_cuts
 from fake_masks import blob_masks
 
 
@@ -63,29 +63,20 @@ def test_many_tiles_are_scored_like_few() -> None:
     assert np.array_equal(candidate_scores(probability, masks), np.concatenate(parts, axis=1))
 
 
-def test_where_all_tiles_agree_the_honest_score_is_the_best() -> None:
-    assert crossed_scores(peaked(0.6, tiles=20)).tolist() == [1.0] * 20
+def test_where_all_tiles_agree_each_gets_what_all_choose() -> None:
+    assert crossed_cuts(peaked(0.6, tiles=20)).tolist() == [0.6] * 20
 
 
 def test_no_tile_has_a_say_in_its_own_threshold() -> None:
-    rng = np.random.default_rng(0)
-    scores = 0.2 * rng.random((31, 40)) + 0.5 * peaked(0.5, tiles=40)
-    honest = crossed_scores(scores, parts=5, seed=1)
-    # A tile that would pull every threshold to its own changes the others' thresholds, never the row of its part.
+    scores = 0.2 * np.random.default_rng(0).random((31, 40)) + 0.5 * peaked(0.5, tiles=40)
+    cuts = crossed_cuts(scores)
     for tile in range(0, 40, 7):
         pulled = scores.copy()
         pulled[:, tile] = 1000 * peaked(0.3)[:, 0]
-        rows = np.flatnonzero(scores[:, tile] == honest[tile])
-        assert crossed_scores(pulled, parts=5, seed=1)[tile] in pulled[rows, tile]
+        changed = crossed_cuts(pulled)
+        assert changed[tile] == cuts[tile]
+        assert 0.3 in changed
 
 
-def test_each_honest_score_is_one_of_the_tiles_own_and_no_better_than_its_best() -> None:
-    scores = np.random.default_rng(0).integers(0, 11, (31, 23)) / 10
-    honest = crossed_scores(scores)
-    assert all(value in column for value, column in zip(honest, scores.T, strict=True))
-    assert np.array_equal(honest, crossed_scores(scores))
-
-
-@pytest.mark.parametrize("tiles", [1, 2, 3])
-def test_few_tiles_are_no_trouble(tiles: int) -> None:
-    assert crossed_scores(peaked(0.6, tiles=tiles)).tolist() == [1.0] * tiles
+def test_a_lone_tile_chooses_for_itself() -> None:
+    assert crossed_cuts(peaked(0.6, tiles=1)).tolist() == [0.6]

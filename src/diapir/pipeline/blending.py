@@ -22,21 +22,23 @@ from diapir.pipeline.predictions import (
     write_predictions,
 )
 from diapir.pipeline.workplace import Workplace
-from diapir.predict.build import BuiltBlend, OutOfFold, build_blend, build_edits
-from diapir.predict.ensemble import value_range
+from diapir.predict.build import BuiltBlend, OutOfFold, build_blend, build_edits, crossed_blends
+from diapir.predict.ensemble import mean, value_range
 from diapir.predict.gain import paired_gain
 from diapir.predict.mosaic_edits import apply_mosaic_rules
 from diapir.predict.mosaic_rules import labelled_survey
-from diapir.predict.postprocess import Masks, Prediction, apply_edits
-from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores
+from diapir.predict.postprocess import START, Masks, Prediction, apply_edits
+from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_cuts
 from diapir.recipe.mosaics import MosaicRule
+from diapir.recipe.predicting import Ensemble
 from diapir.recipe.steps import BlendStep, PostProcessStep
 
 
 def blend(place: Workplace, step: BlendStep, *, folds: tuple[int, ...]) -> dict[str, Any]:
     """Write the blend of its members; gives the rule and all that was decided in it, enough to blend other tiles.
 
-    Tiles count that every member held out.
+    Tiles count that every member held out. What they decide is not tried on themselves: each is blended as the other
+    tiles decide, and the gain over the plain mean of all members is of that.
 
     Args:
         folds: for which the blend of each member's own fold is kept too.
@@ -49,27 +51,42 @@ def blend(place: Workplace, step: BlendStep, *, folds: tuple[int, ...]) -> dict[
     for member in members[1:]:
         rows = np.intersect1d(rows, member.rows)
     places = [_places(member.rows, rows) for member in members]
-    held_out = [member.held_out[own] for member, own in zip(members, places, strict=True)]
-    seconds = [_seconds(place, name) for name in step.of]
-    built = build_blend(step.ensemble, OutOfFold(members=held_out, truth=_truth(place, rows), seconds=seconds))
+    known = OutOfFold(
+        members=[member.held_out[own] for member, own in zip(members, places, strict=True)],
+        truth=_truth(place, rows),
+        seconds=[_seconds(place, name) for name in step.of],
+    )
+    says_salt = [
+        None if member.has_salt is None else member.has_salt.held_out[own]
+        for member, own in zip(members, places, strict=True)
+    ]
+    held_out, held_out_salt = _crossed(step.ensemble, known, says_salt)
 
-    unlabelled = [members[member].unlabelled for member in built.needed]
+    built = build_blend(step.ensemble, known)
+    needed = [members[member] for member in built.needed]
     # Of the held-out tiles where there are no others: new tiles have to be stretched by something.
     ranges = [
-        value_range(unlabelled[one] if len(unlabelled[one]) else held_out[built.needed[one]]) for one in built.rescaled
+        value_range(needed[one].unlabelled if len(place.data.unlabelled) else known.members[built.needed[one]])
+        for one in built.rescaled
     ]
     folder = place.out / step.name
     for fold in folds:
         parts = [read_predictions(place.out / step.of[member], fold).unlabelled for member in built.needed]
         write_array(folder / unlabelled_name(fold), built.blend(parts).astype(np.float16))
+    salt = mean_has_salt(built, [None if each.has_salt is None else each.has_salt.unlabelled for each in needed])
     found = Predictions(
         rows=rows,
-        held_out=built.blend([held_out[member] for member in built.needed]).astype(np.float16),
-        unlabelled=built.blend(unlabelled, ranges=ranges).astype(np.float16),
-        has_salt=_blended_has_salt(built, members, places),
+        held_out=held_out,
+        unlabelled=built.blend([each.unlabelled for each in needed], ranges=ranges).astype(np.float16),
+        has_salt=None if held_out_salt is None or salt is None else HasSalt(held_out_salt, salt),
     )
     write_predictions(folder, found)
-    return built.record | {"ranges": ranges, "seconds": round(sum(seconds[member] for member in built.needed), 2)}
+    scores = [_scores(masks > START, known.truth) for masks in (mean(known.members), held_out)]
+    return built.record | {
+        "ranges": ranges,
+        "gain_over_mean": asdict(paired_gain(*scores)),
+        "seconds": round(sum(known.seconds[member] for member in built.needed), 2),
+    }
 
 
 def mean_has_salt(built: BuiltBlend, parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
@@ -96,16 +113,18 @@ def post_process(place: Workplace, step: PostProcessStep) -> dict[str, Any]:
         )
     truth = _truth(place, source.rows)
     scores = candidate_scores(source.held_out, truth)
-    tuned_cut, before = best_threshold(scores), _score_before(scores)
-    edits = build_edits(step, tuned_cut=tuned_cut)
-    labelled = Prediction(place.data.labelled.images[source.rows], source.held_out, has_salt[0])
+    tuned_cut, before = best_threshold(scores), float(scores[CANDIDATES.index(START)].mean())
+    edits = build_edits(step)
+    images = place.data.labelled.images[source.rows]
+    labelled = Prediction(images, source.held_out, has_salt[0], crossed_cuts(scores))
     masks, on_labelled = apply_edits(edits, labelled, truth=truth, without=step.off)
-    unlabelled = Prediction(place.data.unlabelled.images, source.unlabelled, has_salt[1])
+    cut = np.full(len(source.unlabelled), tuned_cut)
+    unlabelled = Prediction(place.data.unlabelled.images, source.unlabelled, has_salt[1], cut)
     others, on_unlabelled = apply_edits(edits, unlabelled, score=before, without=step.off)
     by_mosaics: dict[str, Any] = {}
     if step.mosaic_rules:
         masks, others, by_mosaics = _by_mosaics(place, source.rows, masks, others, rules=step.mosaic_rules)
-    found = Predictions(rows=source.rows, held_out=masks.astype(np.float16), unlabelled=others.astype(np.float16))
+    found = replace(source, held_out=masks.astype(np.float16), unlabelled=others.astype(np.float16))
     write_predictions(place.out / step.name, found)
     return by_mosaics | {
         "tuned_cut": tuned_cut,
@@ -132,20 +151,29 @@ def _by_mosaics(
         by_others, _ = apply_mosaic_rules(predicted, replace(survey, truth_row=truth_row), rules=rules)
         own = place.numbers[rows] == fold
         after[own] = by_others[rows[own]]
-    truth = torch.from_numpy(_truth(place, rows))
-    scores = [tile_scores(torch.from_numpy(masks), truth).double().numpy() for masks in (held_out, after)]
+    scores = [_scores(masks, _truth(place, rows)) for masks in (held_out, after)]
     done = [{"rule": each.rule, "reached": each.num_reached, "changed": len(each.changed)} for each in records]
     return after, edited[count:], {"mosaic_rules": done, "mosaic_gain": asdict(paired_gain(*scores))}
 
 
-def _blended_has_salt(
-    built: BuiltBlend, members: Sequence[Predictions], places: Sequence[NDArray[np.int64]]
-) -> HasSalt | None:
-    """Has-salt probabilities of the tiles that every member held out, and of the unlabelled ones."""
-    needed = [(members[member].has_salt, places[member]) for member in built.needed]
-    held_out = mean_has_salt(built, [None if known is None else known.held_out[own] for known, own in needed])
-    unlabelled = mean_has_salt(built, [None if known is None else known.unlabelled for known, _ in needed])
-    return None if held_out is None or unlabelled is None else HasSalt(held_out, unlabelled)
+def _crossed(
+    section: Ensemble, known: OutOfFold, says_salt: Sequence[NDArray[np.float32] | None]
+) -> tuple[NDArray[np.float16], NDArray[np.float32] | None]:
+    """Masks and has-salt probabilities of out-of-fold tiles, each blended as the other tiles decide."""
+    masks, salt = np.empty(known.truth.shape, np.float16), np.empty(len(known.truth), np.float32)
+    is_known = True
+    for own, built in crossed_blends(section, known):
+        ranges = [value_range(known.members[built.needed[one]]) for one in built.rescaled]
+        masks[own] = built.blend([known.members[member][own] for member in built.needed], ranges=ranges)
+        parts = [says_salt[member] for member in built.needed]
+        blended = mean_has_salt(built, [None if part is None else part[own] for part in parts])
+        is_known &= blended is not None
+        salt[own] = 0 if blended is None else blended
+    return masks, salt if is_known else None
+
+
+def _scores(masks: NDArray[Any], truth: Masks) -> NDArray[np.float64]:
+    return tile_scores(torch.from_numpy(masks), torch.from_numpy(truth)).double().numpy()
 
 
 def _truth(place: Workplace, rows: NDArray[np.int64]) -> Masks:
@@ -162,9 +190,4 @@ def _places(rows: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.in
 
 def _seconds(place: Workplace, name: str) -> float:
     # A hundredth at least, for they were rounded to that.
-    return max(float(figures_of(place.out, name)["seconds"]), 0.01)
-
-
-def _score_before(scores: NDArray[np.float64]) -> float:
-    """The score at a half, before any edit."""
-    return float(scores[CANDIDATES.index(0.5)].mean())
+    return max(float(figures_of(place.out, name, keys=["seconds"])["seconds"]), 0.01)

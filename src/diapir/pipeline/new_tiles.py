@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -15,7 +14,7 @@ from diapir.data.tiles import DataSet, TileSet
 from diapir.faults import InputError
 from diapir.pipeline.blending import mean_has_salt
 from diapir.pipeline.mosaics import mosaics_of
-from diapir.pipeline.plan import FOLDS, RECIPE, RECORD, STEP, figures_of, require_finished
+from diapir.pipeline.plan import FOLDS, RECIPE, RECORD, figures_of, require_finished
 from diapir.pipeline.predicting import mean_batches
 from diapir.pipeline.workplace import step_named, trained_step
 from diapir.predict.build import build_edits, stored_blend
@@ -99,7 +98,7 @@ def _predicted(task: _Task, step: PredictStep) -> _Found:
 
 
 def _blended(task: _Task, step: BlendStep) -> _Found:
-    kept = _decided(task, step.name, ["members", *(["ranges"] if step.ensemble.rescale else [])])
+    kept = figures_of(task.run, step.name, keys=["members", *(["ranges"] if step.ensemble.rescale else [])])
     built = stored_blend(step.ensemble, kept)
     parts = [_result_of(task, step.of[member]) for member in built.needed]
     ranges = [(float(low), float(high)) for low, high in kept.get("ranges", ())]
@@ -110,14 +109,14 @@ def _blended(task: _Task, step: BlendStep) -> _Found:
 def _edited(task: _Task, step: PostProcessStep) -> _Found:
     is_tuned = any(getattr(edit, "cut", None) == "tuned" for edit in step.edits)
     is_guarded = any(getattr(edit, "only_if_score_below", None) is not None for edit in step.edits)
-    kept = _decided(task, step.name, ["tuned_cut"] * is_tuned + ["score_before"] * is_guarded)
+    kept = figures_of(task.run, step.name, keys=["tuned_cut"] * is_tuned + ["score_before"] * is_guarded)
     source = _result_of(task, step.of)
-    edits = build_edits(step, tuned_cut=kept.get("tuned_cut"))
-    tiles = Prediction(task.data.unlabelled.images, source.mask, source.has_salt)
-    masks, _ = apply_edits(edits, tiles, score=kept.get("score_before"), without=step.off)
+    cut = np.full(len(source.mask), kept["tuned_cut"]) if is_tuned else None
+    tiles = Prediction(task.data.unlabelled.images, source.mask, source.has_salt, cut)
+    masks, _ = apply_edits(build_edits(step), tiles, score=kept.get("score_before"), without=step.off)
     if step.mosaic_rules:
         masks = _by_mosaics(task, masks, rules=step.mosaic_rules)
-    return _Found(masks.astype(np.float16))
+    return _Found(masks.astype(np.float16), source.has_salt)
 
 
 def _by_mosaics(task: _Task, masks: Masks, *, rules: Sequence[MosaicRule]) -> Masks:
@@ -128,26 +127,13 @@ def _by_mosaics(task: _Task, masks: Masks, *, rules: Sequence[MosaicRule]) -> Ma
     return edited[len(labelled) :]
 
 
-def _decided(task: _Task, name: str, keys: Sequence[str]) -> dict[str, Any]:
-    """What a step decided on the run's own tiles."""
-    path = task.run / name / STEP
-    try:
-        kept = figures_of(task.run, name)
-        missing = [key for key in keys if key not in kept]
-    except (KeyError, TypeError):
-        raise InputError.of(path, "expected what the step decided; use another copy of the run") from None
-    if missing:
-        raise InputError.of(
-            path,
-            f"expected {', '.join(missing)} among its figures, which earlier versions did not keep: do the step again: "
-            f"remove its folder and {RECORD}, and give the run's command with --resume",
-        )
-    return kept
-
-
 def _require_labelled(task: _Task, name: str, data_path: Path) -> None:
     """Refuse mosaic rules where the run's labelled tiles are not at hand, before anything is predicted."""
     step = step_named(task.recipe, name)
+    if isinstance(step, PredictStep):
+        return
+    for source, _ in sources(step).values():
+        _require_labelled(task, source, data_path)
     if not isinstance(step, PostProcessStep) or not step.mosaic_rules:
         return
     missing = sorted(set(read_fold_ids(task.run / FOLDS)) - set(task.data.labelled.ids))

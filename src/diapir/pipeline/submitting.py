@@ -14,9 +14,8 @@ from diapir.pipeline.workplace import Workplace
 from diapir.predict.comparing import HELD_OUT, write_held_out
 from diapir.predict.pictures import draw_predictions
 from diapir.predict.submission import write_submission
-from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_scores
-from diapir.recipe.predicting import Aligned, Greedy, Ranked, Stacked, Threshold, Vote, Weighted
-from diapir.recipe.steps import BlendStep, PostProcessStep, PseudoLabel, sources
+from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_cuts
+from diapir.recipe.steps import PseudoLabel, sources
 from diapir.recipe.whole import Recipe
 
 SUBMISSION, PICTURE = "submission.csv", "tiles.png"
@@ -52,34 +51,17 @@ def submit(place: Workplace, found: Predictions, *, wanted: float | Literal["tun
 
 
 def flatterers(recipe: Recipe) -> list[str]:
-    """What makes the score of the submission look better than on tiles that nothing was chosen on, in words."""
+    """What makes the score of the submission look better than on tiles that nothing was chosen on, in words.
+
+    Weights and thresholds do not: each held-out tile is predicted with those that other tiles decide.
+    """
     behind, told = {recipe.all_steps[-1].name}, list[str]()
     for step in reversed(recipe.all_steps):
-        if step.name not in behind:
-            continue
-        behind |= {name for name, _ in sources(step).values()}
-        match step:
-            case BlendStep():
-                told += [f"{step.name} was fitted on them"] * _is_fitted(step)
-            case PostProcessStep():
-                cuts = [edit.cut for edit in step.edits if isinstance(edit, Threshold) and edit.name not in step.off]
-                told += [f"the threshold of {step.name} was tuned on them"] * ("tuned" in cuts)
-            case PseudoLabel():
-                told += [f"nets behind {step.name} had learned from them"] * (not step.leak_free)
-            case _:
-                pass
+        if step.name in behind:
+            behind |= {name for name, _ in sources(step).values()}
+            if isinstance(step, PseudoLabel) and not step.leak_free:
+                told.append(f"nets behind {step.name} had learned from them")
     return told[::-1]
-
-
-def _is_fitted(step: BlendStep) -> bool:
-    """Whether anything in a blend is decided by the true masks of held-out tiles."""
-    match step.ensemble.blend:
-        case Stacked() | Greedy() | Ranked():
-            return True
-        case Aligned(thresholds=decided) | Weighted(weights=decided) | Vote(weights=decided):
-            return decided in ("tuned", "score")
-        case _:
-            return False
 
 
 def interval_text(interval: Sequence[float]) -> str:
@@ -95,8 +77,9 @@ def _choose_threshold(
     scores = candidate_scores(probability, tiles.masks)
     at_half = scores[CANDIDATES.index(0.5)]
     if wanted == "tuned":
-        threshold, honest = best_threshold(scores), crossed_scores(scores)
-        kind = "each tile at a threshold chosen on other tiles"
+        threshold, kind = best_threshold(scores), "each tile at a threshold chosen on other tiles"
+        rows = [CANDIDATES.index(cut) for cut in crossed_cuts(scores)]
+        honest = scores[rows, np.arange(len(rows))]
     else:
         threshold, kind = wanted, "at the recipe's threshold"
         predicted = torch.from_numpy(probability > threshold)

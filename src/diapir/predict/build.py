@@ -1,6 +1,6 @@
 """Recipe sections -> edits of masks and blends of members: the only `match` on their names."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, assert_never
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.predict.crf import bilateral_crf, location_crf
+from diapir.predict.crossfit import Rows, crossed_parts
 from diapir.predict.ensemble import (
     Probability,
     Range,
@@ -35,7 +36,7 @@ from diapir.predict.postprocess import (
     salt_above,
 )
 from diapir.predict.selection import mean_score, select_members
-from diapir.predict.stacking import Stack, check_stack, fit_stack, stacked
+from diapir.predict.stacking import Stack, fit_stack, stacked
 from diapir.predict.threshold import best_threshold, candidate_scores
 from diapir.recipe import predicting as recipe
 
@@ -55,6 +56,10 @@ class OutOfFold:
     members: Sequence[Probability]
     truth: NDArray[np.uint8]
     seconds: Sequence[float]
+
+    def take(self, rows: Rows) -> "OutOfFold":
+        """Some of the tiles."""
+        return replace(self, members=[member[rows] for member in self.members], truth=self.truth[rows])
 
 
 @dataclass(frozen=True)
@@ -89,21 +94,17 @@ class BuiltBlend:
         return self.rule(_stretched(parts, self.rescaled, ranges=ranges))
 
 
-def build_edits(section: recipe.PostProcess, *, tuned_cut: float | None = None) -> tuple[Edit, ...]:
-    """The edits of masks that a recipe names, with those that it switches off.
-
-    Args:
-        tuned_cut: the threshold that is best on out-of-fold tiles, where the recipe asks for it.
-    """
-    return tuple(_edit(edit, tuned_cut=tuned_cut) for edit in section.edits)
+def build_edits(section: recipe.PostProcess) -> tuple[Edit, ...]:
+    """The edits of masks that a recipe names, with those that it switches off."""
+    return tuple(_edit(edit) for edit in section.edits)
 
 
 def build_blend(section: recipe.Ensemble, known: OutOfFold) -> BuiltBlend:
     """The blend of members that a recipe names, with weights and thresholds found on out-of-fold tiles.
 
     Raises:
-        InputError: the recipe speaks of more or fewer members than there are, weighs by scores that are all 0, or
-            allows fewer seconds than any member takes.
+        InputError: the recipe speaks of more or fewer members than there are, or allows fewer seconds than any of them
+            takes.
     """
     number = len(known.members)
     assert number == len(known.seconds) > 0
@@ -114,6 +115,16 @@ def build_blend(section: recipe.Ensemble, known: OutOfFold) -> BuiltBlend:
     return stored_blend(section, head | decided)
 
 
+def crossed_blends(section: recipe.Ensemble, known: OutOfFold) -> Iterator[tuple[Rows, BuiltBlend]]:
+    """Parts of the tiles, each with the blend that all other tiles decide: what an honest score of it is made of.
+
+    Raises:
+        InputError: as `build_blend`.
+    """
+    for own, others in crossed_parts(len(known.truth)):
+        yield own, build_blend(section, known.take(others))
+
+
 def stored_blend(section: recipe.Ensemble, record: Mapping[str, Any]) -> BuiltBlend:
     """The blend whose record was kept: nothing is decided anew."""
     needed = tuple(record["members"])
@@ -121,11 +132,11 @@ def stored_blend(section: recipe.Ensemble, record: Mapping[str, Any]) -> BuiltBl
     return BuiltBlend(needed, places, _rule(section.blend, record), dict(record))
 
 
-def _edit(section: recipe.Edit, *, tuned_cut: float | None) -> Edit:
+def _edit(section: recipe.Edit) -> Edit:
     match section:
-        case recipe.Threshold():
-            cut = tuned_cut if section.cut == "tuned" else section.cut
-            assert cut is not None, "the recipe asks for the tuned threshold"
+        case recipe.Threshold(cut=cut):
+            if cut == "tuned":
+                return Edit(section.name, lambda masks, tiles: _above_own_cut(tiles))
             return Edit(section.name, lambda masks, tiles: salt_above(tiles.probability, cut))
         case recipe.SmallSalt():
             return Edit(section.name, lambda masks, tiles: remove_small_salt(masks, smaller_than=section.smaller_than))
@@ -151,6 +162,11 @@ def _edit(section: recipe.Edit, *, tuned_cut: float | None) -> Edit:
             )
         case _:
             assert_never(section)
+
+
+def _above_own_cut(tiles: Prediction) -> Masks:
+    assert tiles.cut is not None, "the tuned threshold needs what was found on out-of-fold tiles"
+    return salt_above(tiles.probability, tiles.cut[:, None, None].astype(tiles.probability.dtype))
 
 
 def _filled(masks: Masks, section: recipe.SmallHoles) -> Masks:
@@ -203,9 +219,7 @@ def _decided(section: recipe.Blend, known: OutOfFold) -> tuple[tuple[int, ...], 
         case recipe.Aligned():
             return every, {"thresholds": _thresholds(section, known)}
         case recipe.Stacked():
-            stack = fit_stack(known.members, known.truth, ridge=section.ridge)
-            check = check_stack(known.members, known.truth, stack=stack, parts=section.parts, ridge=section.ridge)
-            return every, {"stack": asdict(stack), "check": asdict(check)}
+            return every, {"stack": asdict(fit_stack(known.members, known.truth, ridge=section.ridge))}
         case recipe.Greedy():
             return _selected(section, known)
         case _:
@@ -253,11 +267,8 @@ def _weights(weights: str | tuple[float, ...], known: OutOfFold) -> dict[str, An
     """Weights of all members, and the figures behind them."""
     if weights == "score":
         scores = _scores(known)
-        if not any(scores):
-            raise InputError.of(
-                "ensemble.blend.weights", "'score', but every member scores 0 out of fold: give numbers"
-            )
-        return {"weights": weights_by_score(scores), "scores": scores}
+        # Members that all score 0 are alike.
+        return {"weights": weights_by_score(scores if any(scores) else [1.0] * len(scores)), "scores": scores}
     return {"weights": [1.0] * len(known.members) if isinstance(weights, str) else list(weights)}
 
 

@@ -32,15 +32,17 @@ class Prediction:
         images: uint8 (n, h, w).
         probability: floating point (n, h, w).
         has_salt: probability that a tile holds salt at all, (n,); None without a head that says so.
+        cut: each tile's tuned threshold, (n,); None where none was tuned.
     """
 
     images: NDArray[np.uint8]
     probability: NDArray[np.floating[Any]]
     has_salt: NDArray[np.floating[Any]] | None = None
+    cut: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         assert self.images.shape == self.probability.shape, "an image for every tile"
-        assert self.has_salt is None or len(self.has_salt) == len(self.images)
+        assert all(known is None or len(known) == len(self.images) for known in (self.has_salt, self.cut))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -51,6 +53,7 @@ class Prediction:
             images=self.images[rows],
             probability=self.probability[rows],
             has_salt=None if self.has_salt is None else self.has_salt[rows],
+            cut=None if self.cut is None else self.cut[rows],
         )
 
 
@@ -128,7 +131,7 @@ def apply_edits(
     return masks, records
 
 
-def salt_above(probability: NDArray[np.floating[Any]], cut: float) -> Masks:
+def salt_above(probability: NDArray[np.floating[Any]], cut: "float | NDArray[np.floating[Any]]") -> Masks:
     """1 where the probability is above the cut; compared in the probability's own type."""
     return (probability > cut).astype(np.uint8)
 

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from diapir.metrics import scores_by_threshold
+from diapir.predict.crossfit import crossed_parts
 
 CANDIDATES = tuple(round(0.2 + 0.02 * step, 2) for step in range(31))
 """Thresholds that are tried: 0.20, 0.22 ... 0.80."""
@@ -35,18 +36,13 @@ def candidate_scores(probability: NDArray[np.floating], masks: NDArray[np.uint8]
     return torch.cat(chunks, dim=1).double().numpy()
 
 
-def crossed_scores(scores: NDArray[np.float64], *, parts: int = 5, seed: int = 0) -> NDArray[np.float64]:
-    """Score of each tile at a threshold chosen on other tiles: (n,), an honest figure for a tuned threshold.
+def crossed_cuts(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each tile the threshold that other tiles choose: (n,), for an honest figure of a tuned threshold.
 
     Args:
         scores: (num_candidates, n).
-        parts: the tiles are cut at random into so many; each part's threshold comes from the others.
     """
-    count = scores.shape[1]
-    part = np.random.default_rng(seed).permutation(count) % min(parts, count)
-    honest = np.empty(count)
-    for one in range(int(part.max()) + 1):
-        others = scores[:, part != one] if (part != one).any() else scores
-        row = CANDIDATES.index(best_threshold(others))
-        honest[part == one] = scores[row, part == one]
-    return honest
+    cuts = np.empty(scores.shape[1])
+    for own, others in crossed_parts(len(cuts)):
+        cuts[own] = best_threshold(scores[:, others])
+    return cuts

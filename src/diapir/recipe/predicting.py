@@ -204,12 +204,10 @@ class Stacked(Section):
 
     Args:
         ridge: how strongly the weights are drawn towards equal ones.
-        parts: that the tiles are cut into to check it on tiles it did not see.
     """
 
     name: Literal["stacked"]
     ridge: Positive = 1e-5
-    parts: Annotated[Whole, Field(ge=2)] = 5
 
 
 class Greedy(Section):

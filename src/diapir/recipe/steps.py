@@ -113,7 +113,7 @@ class BlendStep(Section):
     """Predictions of several steps made one.
 
     Args:
-        of: predict or blend steps, the members in their order.
+        of: predict, blend or post-process steps, the members in their order.
         ensemble: how.
     """
 
@@ -178,7 +178,8 @@ def sources(step: Step) -> dict[str, tuple[str, set[str]]]:
         case PseudoLabel():
             return {"of": (step.of, {"predict", "blend"})}
         case BlendStep():
-            return {f"of.{row}": (name, {"predict", "blend"}) for row, name in enumerate(step.of)}
+            kinds = {"predict", "blend", "post-process"}
+            return {f"of.{row}": (name, kinds) for row, name in enumerate(step.of)}
         case PostProcessStep():
             return {"of": (step.of, {"predict", "blend"})}
         case Submit():
@@ -212,25 +213,27 @@ def step_faults(steps: tuple[Step, ...], *, models: Mapping[str, object]) -> Ite
             yield from (f"{place}.{fault}" for fault in _train_faults(step, steps[:row], models=models))
         elif isinstance(step, BlendStep):
             yield from (f"{place}.ensemble.{fault}" for fault in step.ensemble.member_faults(len(step.of)))
-        elif isinstance(step, PseudoLabel) and step.leak_free and (single := _single_behind(steps[:row], step.of)):
-            yield f"{place}.leak_free: true needs a model for each fold, and '{single}' trains one for them all"
+        elif isinstance(step, PseudoLabel) and step.leak_free:
+            yield from (f"{place}.leak_free: true needs {fault}" for fault in _not_by_fold(steps[:row], step.of))
         earlier[step.name] = step.do
     if not steps or steps[-1].do != "submit" or [step.do for step in steps].count("submit") > 1:
         yield "steps: the last one, and no other, must be a submit step"
 
 
-def _single_behind(before: Sequence[Step], name: str) -> str | None:
-    """The train step of a single model that the predictions of a step come from, if there is one."""
+def _not_by_fold(before: Sequence[Step], name: str) -> Iterator[str]:
+    """What keeps the predictions of a step from being known for each fold's own models."""
     row = next((row for row, one in enumerate(before) if one.name == name), None)
     step = None if row is None else before[row]
     match step:
-        case Train():
-            return step.name if step.one_model else None
+        case Train(one_model=True):
+            yield f"a model for each fold, and '{name}' trains one for them all"
+        case PostProcessStep():
+            yield f"each fold's own predictions, and '{name}' edits the mean of all folds"
         case PredictStep() | BlendStep():
-            found = (_single_behind(before[:row], source) for source, _ in sources(step).values())
-            return next((single for single in found if single), None)
+            for source, _ in sources(step).values():
+                yield from _not_by_fold(before[:row], source)
         case _:
-            return None
+            pass
 
 
 def _train_faults(step: Train, before: Sequence[Step], *, models: Mapping[str, object]) -> Iterator[str]:
