@@ -71,7 +71,7 @@ def main() -> None:
     recipe = read_recipe(asked.recipe)
     torch.manual_seed(0)
     net = build_net(recipe.net, in_channels=len(recipe.input.channels)).to(memory_format=torch.channels_last).eval()
-    spec = InputSpec(recipe.input.channels, 0.47, 0.16, 50, 959)
+    spec = InputSpec(recipe.input.channels, levels=((0.47, 0.16),), depth_low_m=50, depth_high_m=959)
     count = asked.tiles // recipe.predict.batch * recipe.predict.batch
     images = torch.randint(0, 256, (count, 101, 101), dtype=torch.uint8)
     tiles = TileTensors(images, None, torch.full((count,), 500.0))

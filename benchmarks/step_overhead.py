@@ -85,7 +85,7 @@ def make_bench(gate: str, loss: str, *, augment: Augment = AUGMENT) -> Bench:
     net = our_net(gate).to(memory_format=torch.channels_last)
     wrapped = fabric.setup_module(net)
     plan = Plan(
-        spec=InputSpec(channels=("image",), mean=0.5, deviation=0.3, depth_low_m=0, depth_high_m=1),
+        spec=InputSpec(channels=("image",), levels=((0.5, 0.3),), depth_low_m=0, depth_high_m=1),
         frame=Frame("pad", SIDE),
         augment=augment,
         loss=Loss(bce=1.0) if loss == "bce" else Loss(lovasz=1.0),

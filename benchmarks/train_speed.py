@@ -89,7 +89,7 @@ def serve_ours(gate: str, loss: str, *, steps: int) -> None:
     optimiser: Any = fabric.setup_optimizers(build_optimiser(Optimiser(lr=RATE), net.parameters()))
     chosen = Loss(bce=1.0) if loss == "bce" else Loss(lovasz=1.0, hinge="relu")
     plan = Plan(
-        spec=InputSpec(channels=("image",), mean=MEAN, deviation=DEVIATION, depth_low_m=0, depth_high_m=1),
+        spec=InputSpec(channels=("image",), levels=((MEAN, DEVIATION),), depth_low_m=0, depth_high_m=1),
         frame=Frame("pad", SIDE),
         augment=AUGMENT,
         loss=chosen.model_copy(update={"on_tile": False}),  # as the peer does: the loss sees the border too

@@ -119,7 +119,7 @@ def tiny_fold(recipe: Recipe, *, train: TileTensors | None = None, held_out: Til
         name="fold 0",
         train=train or tiny_tiles(TRAIN_TILES, seed=1),
         held_out=held_out or tiny_tiles(6, seed=2),
-        spec=InputSpec(recipe.input.channels, mean=0.4, deviation=0.2, depth_low_m=0.0, depth_high_m=1000.0),
+        spec=InputSpec(recipe.input.channels, levels=((0.4, 0.2),), depth_low_m=0.0, depth_high_m=1000.0),
         identity=recipe.digest,
     )
 

@@ -130,7 +130,7 @@ def test_a_tile_too_small_to_be_reflected_that_far_is_refused() -> None:
 
 
 def channel(name: Channel, images: Tensor, depths_m: Tensor | None = None, *, frame: Frame = NATIVE) -> Tensor:
-    spec = InputSpec(channels=(name,), mean=0.4, deviation=0.2, depth_low_m=100, depth_high_m=900)
+    spec = InputSpec(channels=(name,), levels=((0.4, 0.2),), depth_low_m=100, depth_high_m=900)
     found = net_input(images, torch.zeros(len(images)) if depths_m is None else depths_m, spec=spec, frame=frame)
     assert found.shape[1] == 1
     return found[:, 0]
@@ -162,7 +162,7 @@ def test_depth_is_relative_to_the_range_and_half_where_unknown() -> None:
 
 
 def test_depth_without_a_range_is_no_number_to_fear() -> None:
-    spec = InputSpec(channels=("depth",), mean=0, deviation=1, depth_low_m=500, depth_high_m=500)
+    spec = InputSpec(channels=("depth",), levels=((0, 1),), depth_low_m=500, depth_high_m=500)
     found = net_input(tiles(2, 3, 3), torch.tensor([500, math.nan]), spec=spec, frame=Frame("native"))
     assert found[:, 0, 0, 0].tolist() == [0, 0.5]
 
@@ -170,7 +170,7 @@ def test_depth_without_a_range_is_no_number_to_fear() -> None:
 @pytest.mark.parametrize(("method", "size"), [("native", 101), ("pad", 128), ("resize", 64)])
 def test_channels_stand_in_the_order_of_the_spec(method: Literal["native", "pad", "resize"], size: int) -> None:
     names: tuple[Channel, ...] = ("depth", "image", "column_ramp", "row_ramp", "image_times_ramp")
-    spec = InputSpec(channels=names, mean=0.4, deviation=0.2, depth_low_m=100, depth_high_m=900)
+    spec = InputSpec(channels=names, levels=((0.4, 0.2),), depth_low_m=100, depth_high_m=900)
     images, depths_m, frame = tiles(3, 101, 101), torch.tensor([150.0, 400, math.nan]), Frame(method, size)
     found = net_input(images, depths_m, spec=spec, frame=frame)
     assert found.shape == (3, 5, size, size)

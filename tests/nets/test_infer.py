@@ -10,7 +10,7 @@ from diapir.nets.framing import Frame, InputSpec
 from diapir.nets.infer import TileTensors, View, predict_heads, see
 from diapir.nets.unet import Outputs
 
-SPEC = InputSpec(channels=("image",), mean=0.5, deviation=0.125, depth_low_m=0, depth_high_m=1)
+SPEC = InputSpec(channels=("image",), levels=((0.5, 0.125),), depth_low_m=0, depth_high_m=1)
 NATIVE = Frame("native")
 VIEWS: tuple[View, ...] = typing.get_args(View)
 

@@ -10,12 +10,14 @@ import pytest
 
 from diapir.data.tiles import DataSet, TileSet, write_data
 from diapir.faults import InputError
+from diapir.nets.weights import load_tensors, save_tensors
 from diapir.pipeline.new_tiles import predict_with_run
 from diapir.pipeline.predictions import read_predictions
 from diapir.pipeline.run import run_recipe
 from diapir.predict.submission import write_submission
 from diapir.recipe.whole import Recipe
 from diapir.runs import read_json, write_json
+from diapir.train.snapshots import WEIGHTS_LAST
 from fake_surveys import survey_tiles
 from fake_training import TINY, tiny_run_recipe
 
@@ -140,3 +142,13 @@ def test_what_a_step_decided_must_have_been_kept(run: Path, path: Path, tmp_path
                 predict_with_run(old, path)
         write_json(old / name / "step.json", kept)
     assert len(predict_with_run(old, path)[0]) == 5
+
+
+def test_weights_of_an_earlier_version_are_named(run: Path, path: Path, tmp_path: Path) -> None:
+    old = shutil.copytree(run, tmp_path / "old")
+    weights = old / "two" / "fold-1" / WEIGHTS_LAST
+    tensors, facts = load_tensors(weights)
+    spec = {key: value for key, value in facts["spec"].items() if key != "levels"} | {"mean": 0.5, "deviation": 0.2}
+    save_tensors(weights, tensors, facts=facts | {"spec": spec})
+    with pytest.raises(InputError, match=r"fold-1.weights-last.*of an earlier version, .*: train again"):
+        predict_with_run(old, path)

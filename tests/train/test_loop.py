@@ -12,7 +12,7 @@ from diapir.recipe.training import Augment, Loss
 from diapir.train.loop import Plan, steps_per_epoch, train_epoch
 from fake_training import tiny_tiles
 
-SPEC = InputSpec(("image",), mean=0.4, deviation=0.2, depth_low_m=0.0, depth_high_m=1.0)
+SPEC = InputSpec(("image",), levels=((0.4, 0.2),), depth_low_m=0.0, depth_high_m=1.0)
 
 
 class OneLayer(nn.Module):
@@ -70,7 +70,8 @@ def test_an_epoch_has_the_whole_batches(tiles: int, batch: int, steps: int) -> N
 def test_tiles_come_in_the_order_of_the_epoch() -> None:
     net, plan = one_layer(), replace(make_plan(4), augment=Augment(flip=0.0))
     list(run_epoch(net, plan, count=9))
-    seen = (torch.cat(net.seen)[:, 0] * SPEC.deviation + SPEC.mean) * 255
+    ((mean, deviation),) = SPEC.levels
+    seen = (torch.cat(net.seen)[:, 0] * deviation + mean) * 255
     assert torch.allclose(seen, tiny_tiles(9, seed=1).images.flip(0)[:8].float(), atol=1e-3)
 
 

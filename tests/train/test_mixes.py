@@ -60,7 +60,7 @@ def given(size: int, sides: tuple[int, ...] = (), *, seed: int = 0) -> Given:
 
 def loss_of(section: Loss, frame: Frame, found: Given, truth: Tensor) -> Tensor:
     plan = Plan(
-        spec=InputSpec(("image",), mean=0.0, deviation=1.0, depth_low_m=0.0, depth_high_m=1.0),
+        spec=InputSpec(("image",), levels=((0.0, 1.0),), depth_low_m=0.0, depth_high_m=1.0),
         frame=frame,
         augment=Augment(),
         loss=section,

@@ -30,7 +30,7 @@ from diapir.train.semi import (
 from fake_training import SIDE, tiny_tiles
 
 PLAN = Plan(
-    spec=InputSpec(("image", "row_ramp"), mean=0.4, deviation=0.2, depth_low_m=0.0, depth_high_m=1.0),
+    spec=InputSpec(("image", "row_ramp"), levels=((0.4, 0.2),), depth_low_m=0.0, depth_high_m=1.0),
     frame=Frame("pad", SIDE + 7),
     augment=Augment(flip=0.5),
     loss=Loss(bce=0.3, lovasz=0.7, has_salt=0.2),

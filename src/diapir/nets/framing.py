@@ -4,9 +4,10 @@ Padding is undone exactly, to the bit. A resized tile comes back by interpolatio
 linear, and else as far as the smaller size can hold it (tests/nets/test_framing.py states how far).
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,10 @@ from diapir.recipe.tiles import Channel
 
 Border = Literal["reflect", "edge", "zero"]
 
+IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
+"""Mean and standard deviation of ImageNet's red, green and blue in 0..1, as published with its trained nets."""
 IMAGENET_GREY = (0.449, 0.226)
-"""Mean and standard deviation of ImageNet's grey values in 0..1: the means over its three published channels."""
+"""The means of the three."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +83,27 @@ class InputSpec:
     """Channels and scaling of a net's input; saved with its weights.
 
     Args:
-        mean, deviation: taken out of grey values in 0..1.
+        levels: mean and deviation that are taken out of grey values in 0..1, of each `image` among the channels in
+            turn; a single pair serves them all.
         depth_low_m, depth_high_m: depths that become 0 and 1 in the depth channel.
         ramps: whether ramps run over the `tile`, and are framed with it, or over the whole `frame`.
     """
 
     channels: tuple[Channel, ...]
-    mean: float
-    deviation: float
+    levels: tuple[tuple[float, float], ...]
     depth_low_m: float
     depth_high_m: float
     ramps: Literal["tile", "frame"] = "tile"
+
+    @classmethod
+    def stored(cls, raw: dict[str, Any]) -> "InputSpec":
+        """What was saved as JSON.
+
+        Raises:
+            KeyError, TypeError: it was not, or by an earlier version.
+        """
+        levels = tuple((float(mean), float(deviation)) for mean, deviation in raw["levels"])
+        return cls(**raw | {"channels": tuple(raw["channels"]), "levels": levels})
 
 
 def net_input(images: Tensor, depths_m: Tensor, *, spec: InputSpec, frame: Frame) -> Tensor:
@@ -103,28 +116,29 @@ def net_input(images: Tensor, depths_m: Tensor, *, spec: InputSpec, frame: Frame
     Returns:
         (n, channels, size, size), channels last in memory. Ramps run from 0 to 1.
     """
-    both = torch.stack([images, (images - spec.mean) / spec.deviation], dim=1)
+    greys = torch.stack([images, *((images - mean) / deviation for mean, deviation in spec.levels)], dim=1)
     if spec.ramps == "frame":
-        planes = _planes(frame.enclose(both), depths_m, spec=spec)
+        planes = _planes(frame.enclose(greys), depths_m, spec=spec)
     else:
-        planes = frame.enclose(_planes(both, depths_m, spec=spec))
+        planes = frame.enclose(_planes(greys, depths_m, spec=spec))
     return planes.contiguous(memory_format=torch.channels_last)
 
 
-def _planes(both: Tensor, depths_m: Tensor, *, spec: InputSpec) -> Tensor:
-    """The channels of images, as they are and scaled, (n, 2, h, w): (n, channels, h, w), float32."""
-    images, scaled = both.unbind(1)
-    count, height, width = scaled.shape
-    rows = torch.linspace(0, 1, height, device=scaled.device)[:, None].expand(count, height, width)
+def _planes(greys: Tensor, depths_m: Tensor, *, spec: InputSpec) -> Tensor:
+    """The channels, (n, channels, h, w), float32, of images as they are and at each level, (n, 1 + levels, h, w)."""
+    images, *scaled = greys.unbind(1)
+    in_turn = itertools.cycle(scaled)
+    count, height, width = images.shape
+    rows = torch.linspace(0, 1, height, device=images.device)[:, None].expand(count, height, width)
     planes = []
     for channel in spec.channels:
         match channel:
             case "image":
-                planes.append(scaled)
+                planes.append(next(in_turn))
             case "row_ramp":
                 planes.append(rows)
             case "column_ramp":
-                planes.append(torch.linspace(0, 1, width, device=scaled.device).expand(count, height, width))
+                planes.append(torch.linspace(0, 1, width, device=images.device).expand(count, height, width))
             case "image_times_ramp":
                 planes.append(images * rows)
             case "depth":

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from diapir.data.tiles import TileSet
+from diapir.faults import InputError
 from diapir.nets.build import build_model
 from diapir.nets.framing import InputSpec
 from diapir.nets.infer import predict_heads
@@ -125,9 +126,17 @@ def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -
 
     Args:
         own: the recipe of the train step alone.
+
+    Raises:
+        InputError: the weights are damaged, or an earlier version's.
     """
     tensors, facts = load_tensors(weights)
-    spec = InputSpec(**facts["spec"] | {"channels": tuple(facts["spec"]["channels"])})
+    try:
+        spec = InputSpec.stored(facts["spec"])
+    except (KeyError, TypeError):
+        raise InputError.of(
+            weights, "of an earlier version, for the scaling of their input is not known: train again"
+        ) from None
     net = build_model(own, in_channels=len(spec.channels)).to(memory_format=torch.channels_last)
     net.load_state_dict(tensors)
     net = net.to(fabric.device)

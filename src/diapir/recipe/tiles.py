@@ -106,7 +106,8 @@ class Input(Section):
         channels: `image`; ramps from 0 to 1 down the rows or along the columns; the image from 0 to 1 times the row
             ramp; the tile's depth relative to the data set's range as a constant plane.
         scaling: of `image` alone: `unit` divides by 255; `standard` also takes the training tiles' mean and standard
-            deviation out; `imagenet` takes the mean and deviation of ImageNet's grey out.
+            deviation out; `imagenet` takes ImageNet's out: of red, green and blue where there are three `image`
+            channels, otherwise of grey.
         ramps: whether they run over the `tile`, and are framed with it, or over the whole `frame`.
     """
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from diapir.data.tiles import DataSet, TileSet
-from diapir.nets.framing import IMAGENET_GREY, InputSpec
+from diapir.nets.framing import IMAGENET, IMAGENET_GREY, InputSpec
 from diapir.nets.infer import TileTensors
 from diapir.recipe.tiles import Input
 
@@ -22,15 +22,17 @@ def input_spec(section: Input, train: TileSet, data: DataSet) -> InputSpec:
     """Scaling from the training tiles; the depth range from all the tiles, as the 28th place took it."""
     depths = np.concatenate([data.labelled.depths_m, data.unlabelled.depths_m])
     known = depths[~np.isnan(depths)]
-    mean, deviation = {
-        "unit": lambda: (0.0, 1.0),
-        "imagenet": lambda: IMAGENET_GREY,
-        "standard": lambda: (float(train.images.mean() / 255), max(float(train.images.std() / 255), 1e-3)),
-    }[section.scaling]()
+    levels: tuple[tuple[float, float], ...]
+    match section.scaling:
+        case "unit":
+            levels = ((0.0, 1.0),)
+        case "imagenet":
+            levels = IMAGENET if section.channels.count("image") == len(IMAGENET) else (IMAGENET_GREY,)
+        case "standard":
+            levels = ((float(train.images.mean() / 255), max(float(train.images.std() / 255), 1e-3)),)
     return InputSpec(
         channels=section.channels,
-        mean=mean,
-        deviation=deviation,
+        levels=levels,
         depth_low_m=float(known.min()) if len(known) else 0.0,
         depth_high_m=float(known.max()) if len(known) else 1.0,
         ramps=section.ramps,
