@@ -1,6 +1,6 @@
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from diapir.losses import (
     mixed_loss,
     symmetric_lovasz,
 )
+from diapir.recipe.training import LossName
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 HINGES: tuple[losses.Hinge, ...] = ("relu", "elu")
@@ -316,3 +317,61 @@ def test_an_image_has_the_same_loss_in_any_company(loss: Loss) -> None:
     logits, truth = batch(images=6)
     alone = torch.cat([loss(logits[i : i + 1], truth[i : i + 1]) for i in range(6)])
     torch.testing.assert_close(loss(logits, truth), alone)
+
+
+# Pixels that nobody has labelled.
+
+MIXES: dict[str, tuple[dict[LossName, float], dict[str, Any]]] = {
+    "bce": ({"bce": 1.0}, {}),
+    "dice": ({"dice": 1.0}, {}),
+    "dice, whole batch": ({"dice": 1.0}, {"whole_batch": True}),
+    "focal": ({"focal": 1.0}, {}),
+    "lovasz relu": ({"lovasz": 1.0}, {"hinge": "relu"}),
+    "lovasz elu, whole batch": ({"lovasz": 1.0}, {"whole_batch": True}),
+    "symmetric": ({"bce": 0.1, "symmetric_lovasz": 0.9}, {}),
+}
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_a_loss_is_that_of_the_known_pixels_alone_and_moves_no_other(name: str) -> None:
+    weights, options = MIXES[name]
+    logits, truth = batch(side=6)
+    logits[:, 4:] *= 50  # wrong by as much as can be, if anybody asked
+    partial = truth.clone()
+    partial[:, 4:] = math.nan
+    logits.requires_grad_()
+    found = mixed_loss(logits, partial, weights=weights, options=options, is_partial=True)
+    expected = mixed_loss(logits[:, :4], truth[:, :4], weights=weights, options=options)
+    torch.testing.assert_close(found, expected)
+    (slope,) = torch.autograd.grad(found.sum(), logits)
+    assert not slope[:, 4:].any()
+    torch.testing.assert_close(slope, torch.autograd.grad(expected.sum(), logits)[0])
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_an_image_without_a_known_pixel_loses_nothing(name: str) -> None:
+    weights, options = MIXES[name]
+    logits, _ = batch()
+    logits.requires_grad_()
+    found = mixed_loss(logits, torch.full_like(logits, math.nan), weights=weights, options=options, is_partial=True)
+    torch.testing.assert_close(found, torch.zeros(len(logits)))
+    assert not torch.autograd.grad(found.sum(), logits)[0].any()
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_where_all_is_known_nothing_changes(name: str) -> None:
+    weights, options = MIXES[name]
+    logits, truth = batch()
+    plain = mixed_loss(logits, truth, weights=weights, options=options)
+    torch.testing.assert_close(mixed_loss(logits, truth, weights=weights, options=options, is_partial=True), plain)
+
+
+def test_the_has_salt_loss_keeps_silent_where_nobody_can_say() -> None:
+    truth = torch.zeros(4, 3, 3)
+    truth[1, 0, 0] = 1
+    truth[2:, 2] = math.nan  # some unknown, with salt elsewhere and without
+    truth[2, 0, 0] = 1
+    logits = torch.tensor([0.5, -1.0, 2.0, 3.0])
+    expected = [math.log(1 + math.exp(0.5)), math.log(1 + math.exp(1.0)), math.log(1 + math.exp(-2.0)), 0.0]
+    assert has_salt_loss(logits, truth).tolist() == pytest.approx(expected)
+    assert holds_salt(truth).tolist() == [False, True, True, False]

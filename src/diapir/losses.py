@@ -2,6 +2,8 @@
 
 Every loss takes `logits` (n, h, w) of any float type and `truth` (n, h, w) of 0 and 1, and gives one value per
 image, (n,), so that side losses may leave images out before the mean is taken. `mixed_loss` is their weighted sum.
+Pixels that are not `known`, bool (n, h, w), have no part in it; their truth must be 0, and an image without any known
+pixel loses nothing.
 """
 
 from collections.abc import Mapping
@@ -21,14 +23,17 @@ Hinge = Literal["relu", "elu"]
 
 _SORTERS = ThreadPoolExecutor(thread_name_prefix="sort")
 _LEAST_TO_SPLIT = 1 << 16
+_NEVER = -1e4  # the margin of a pixel that is never wrong: both hinges and their slopes are 0 there
 
 
-def bce(logits: Tensor, truth: Tensor) -> Tensor:
+def bce(logits: Tensor, truth: Tensor, *, known: Tensor | None = None) -> Tensor:
     """Binary cross-entropy, the mean over each image's pixels: (n,)."""
-    return F.binary_cross_entropy_with_logits(logits.float(), truth.float(), reduction="none").flatten(1).mean(1)
+    return _mean(F.binary_cross_entropy_with_logits(logits.float(), truth.float(), reduction="none"), known)
 
 
-def dice(logits: Tensor, truth: Tensor, *, smooth: float = 1.0, whole_batch: bool = False) -> Tensor:
+def dice(
+    logits: Tensor, truth: Tensor, *, smooth: float = 1.0, whole_batch: bool = False, known: Tensor | None = None
+) -> Tensor:
     """One minus the soft Dice coefficient with `smooth` in numerator and denominator: (n,).
 
     Args:
@@ -37,13 +42,15 @@ def dice(logits: Tensor, truth: Tensor, *, smooth: float = 1.0, whole_batch: boo
     Source: Milletari et al. 2016, section 3 (arXiv:1606.04797), without the squares.
     """
     probability, target = logits.float().sigmoid().flatten(1), truth.float().flatten(1)
+    if known is not None:
+        probability = probability * known.flatten(1)
     overlap, total = (probability * target).sum(1), (probability + target).sum(1)
     if whole_batch:
         overlap, total = overlap.sum().expand_as(overlap), total.sum().expand_as(total)
     return 1 - (2 * overlap + smooth) / (total + smooth)
 
 
-def focal(logits: Tensor, truth: Tensor, *, gamma: float = 2.0) -> Tensor:
+def focal(logits: Tensor, truth: Tensor, *, gamma: float = 2.0, known: Tensor | None = None) -> Tensor:
     """Focal loss without class weights, the mean over each image's pixels: (n,).
 
     Source: Lin et al. 2017, equation 4 (arXiv:1708.02002).
@@ -52,10 +59,12 @@ def focal(logits: Tensor, truth: Tensor, *, gamma: float = 2.0) -> Tensor:
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     # (1 - p_t)^gamma by way of its logarithm: no cancellation, and a finite slope at 0 for every gamma.
     log_wrong = F.logsigmoid(torch.where(truth > 0, -logits, logits))
-    return ((gamma * log_wrong).exp() * entropy).flatten(1).mean(1)
+    return _mean((gamma * log_wrong).exp() * entropy, known)
 
 
-def lovasz(logits: Tensor, truth: Tensor, *, hinge: Hinge = "elu", whole_batch: bool = False) -> Tensor:
+def lovasz(
+    logits: Tensor, truth: Tensor, *, hinge: Hinge = "elu", whole_batch: bool = False, known: Tensor | None = None
+) -> Tensor:
     """Lovasz hinge: the convex extension of one minus the intersection over union: (n,).
 
     The margin of a pixel is m = 1 - z(2y - 1); with margins in decreasing order and g the step of the Jaccard loss
@@ -73,6 +82,9 @@ def lovasz(logits: Tensor, truth: Tensor, *, hinge: Hinge = "elu", whole_batch: 
         flat_logits, flat_truth = flat_logits.reshape(1, -1), flat_truth.reshape(1, -1)
     sign = torch.where(flat_truth > 0, 1.0, -1.0)
     margins = 1 - flat_logits * sign
+    if known is not None:
+        # Last in the order, where no salt is left and the Jaccard loss takes no more steps.
+        margins = margins.masked_fill(~known.reshape(margins.shape), _NEVER)
     weights = _jaccard_steps(margins.detach(), flat_truth)
     match hinge:
         case "relu":
@@ -85,14 +97,17 @@ def lovasz(logits: Tensor, truth: Tensor, *, hinge: Hinge = "elu", whole_batch: 
     return (values * weights).sum(1).expand(images)
 
 
-def symmetric_lovasz(logits: Tensor, truth: Tensor, *, hinge: Hinge = "elu", whole_batch: bool = False) -> Tensor:
+def symmetric_lovasz(
+    logits: Tensor, truth: Tensor, *, hinge: Hinge = "elu", whole_batch: bool = False, known: Tensor | None = None
+) -> Tensor:
     """Mean of the Lovasz hinge of salt and of its complement, so that empty masks move every pixel: (n,).
 
     Source: the 9th place of the TGS competition (tugstugi).
     """
     logits = logits.float()  # here, so that the gradients of both are added in float32
-    straight = lovasz(logits, truth, hinge=hinge, whole_batch=whole_batch)
-    return (straight + lovasz(-logits, 1 - truth, hinge=hinge, whole_batch=whole_batch)) / 2
+    rest = 1 - truth if known is None else (1 - truth) * known
+    straight = lovasz(logits, truth, hinge=hinge, whole_batch=whole_batch, known=known)
+    return (straight + lovasz(-logits, rest, hinge=hinge, whole_batch=whole_batch, known=known)) / 2
 
 
 def mixed_loss(
@@ -101,25 +116,33 @@ def mixed_loss(
     *,
     weights: Mapping[LossName, float],
     options: Mapping[str, Any] | None = None,
+    is_partial: bool = False,
 ) -> Tensor:
     """Weighted sum of losses, (n,), one value per image.
 
     Args:
+        truth: where `is_partial`, NaN in pixels that are not known.
         weights: weight of each loss by name.
         options: `hinge`, `whole_batch`, `gamma`, `smooth`: each is handed to the losses that know it.
     """
     chosen = dict(options or {})
+    known = ~truth.isnan() if is_partial else None
+    truth = truth.nan_to_num(0.0) if is_partial else truth
     logits = logits.float()  # here, so that the gradients of all are added in float32
     total = torch.zeros(len(logits), device=logits.device)
     for name, weight in weights.items():
-        total = total + weight * _one_loss(name, logits, truth, chosen)
+        total = total + weight * _one_loss(name, logits, truth, known, chosen)
     return total
 
 
 def has_salt_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Binary cross-entropy of "this image holds salt": logits (n,), truth (n, h, w) -> (n,)."""
-    target = holds_salt(truth).float()
-    return F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+    """Binary cross-entropy of "this image holds salt": logits (n,), truth (n, h, w), NaN where unknown -> (n,).
+
+    0 where no known pixel is salt and some are not known: nobody can say.
+    """
+    target = holds_salt(truth)
+    is_told = target | ~truth.flatten(1).isnan().any(1)
+    return F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none") * is_told
 
 
 def mean_with_salt(per_image: Tensor, truth: Tensor, *, over: Literal["salt", "all"] = "salt") -> Tensor:
@@ -133,27 +156,36 @@ def mean_with_salt(per_image: Tensor, truth: Tensor, *, over: Literal["salt", "a
 
 
 def holds_salt(truth: Tensor) -> Tensor:
-    """Whether any pixel of a mask (n, h, w) is salt: (n,) bool."""
-    return truth.flatten(1).amax(1) > 0
+    """Whether any known pixel of a mask (n, h, w) is salt: (n,) bool."""
+    return (truth.flatten(1) > 0).any(1)
 
 
-def _one_loss(name: LossName, logits: Tensor, truth: Tensor, options: Mapping[str, Any]) -> Tensor:
-    def known(*names: str) -> dict[str, Any]:
+def _one_loss(
+    name: LossName, logits: Tensor, truth: Tensor, known: Tensor | None, options: Mapping[str, Any]
+) -> Tensor:
+    def chosen(*names: str) -> dict[str, Any]:
         return {key: options[key] for key in names if key in options}
 
     match name:
         case "bce":
-            return bce(logits, truth)
+            return bce(logits, truth, known=known)
         case "dice":
-            return dice(logits, truth, **known("smooth", "whole_batch"))
+            return dice(logits, truth, known=known, **chosen("smooth", "whole_batch"))
         case "focal":
-            return focal(logits, truth, **known("gamma"))
+            return focal(logits, truth, known=known, **chosen("gamma"))
         case "lovasz":
-            return lovasz(logits, truth, **known("hinge", "whole_batch"))
+            return lovasz(logits, truth, known=known, **chosen("hinge", "whole_batch"))
         case "symmetric_lovasz":
-            return symmetric_lovasz(logits, truth, **known("hinge", "whole_batch"))
+            return symmetric_lovasz(logits, truth, known=known, **chosen("hinge", "whole_batch"))
         case _:
             assert_never(name)
+
+
+def _mean(values: Tensor, known: Tensor | None) -> Tensor:
+    """Over each image's known pixels: (n,)."""
+    if known is None:
+        return values.flatten(1).mean(1)
+    return (values * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)
 
 
 def _jaccard_steps(margins: Tensor, truth: Tensor) -> Tensor:

@@ -335,3 +335,26 @@ def test_chances_are_as_asked() -> None:
 def test_zero_tiles_are_no_trouble() -> None:
     images, masks = apply_changes(*batch(0), draw(EVERYTHING, 0))
     assert images.shape == masks.shape == (0, SIDE, SIDE)
+
+
+def test_what_is_unknown_moves_with_the_tile_and_never_becomes_known() -> None:
+    images, masks = batch(side=41)
+    unknown = torch.zeros_like(masks, dtype=torch.bool)
+    unknown[:, 10:18, 25:30] = True
+    draws = draw(EVERYTHING, side=41)
+    partial_images, partial = apply_changes(images, masks.masked_fill(unknown, math.nan), draws)
+    _, whole = apply_changes(images, masks, draws)
+    _, touched = apply_changes(images, unknown.float(), draws)
+    assert torch.equal(partial[~partial.isnan()], whole[~partial.isnan()])
+    assert bool((partial.isnan() | (touched == 0)).all()), "where half or more is unknown, all is"
+    share = partial.isnan().float().mean() / unknown.float().mean()
+    assert 0.8 < float(share) < 1.8, "a pixel to each side at most"
+    plain = apply_changes(images, masks, draw(replace_cutout(EVERYTHING), side=41))[0]
+    other = apply_changes(images, masks.masked_fill(unknown, math.nan), draw(replace_cutout(EVERYTHING), side=41))[0]
+    assert torch.equal(plain, other)
+    assert not partial_images.isnan().any()
+
+
+def replace_cutout(section: Augment) -> Augment:
+    """Without holes, which are spared where they would hide too much salt."""
+    return section.model_copy(update={"cutout": 0.0})

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -6,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from diapir.data.tiles import UNKNOWN
 from diapir.nets.framing import Frame, InputSpec
+from diapir.nets.infer import TileTensors
 from diapir.nets.unet import Outputs
 from diapir.recipe.training import Augment, Loss
-from diapir.train.loop import Plan, steps_per_epoch, train_epoch
+from diapir.train.loop import Plan, steps_per_epoch, supervised_loss, train_epoch
 from fake_training import tiny_tiles
 
 SPEC = InputSpec(("image",), levels=((0.4, 0.2),), depth_low_m=0.0, depth_high_m=1.0)
@@ -47,12 +50,15 @@ def make_plan(batch: int) -> Plan:
 
 
 def run_epoch(
-    net: OneLayer, plan: Plan, *, count: int = 12, first_step: int = 0, lr: float = 0.0, seed: int = 5
-) -> Iterator[Tensor]:
+    net: OneLayer, plan: Plan, *, count: int = 12, first_step: int = 0, lr: float = 0.0, seed: int = 5,
+    tiles: TileTensors | None = None,
+) -> Iterator[Tensor]:  # fmt: skip
+    tiles = tiles or tiny_tiles(count, seed=1)
+    count = len(tiles)
     return train_epoch(
         net,
         torch.optim.SGD(net.parameters(), lr=9.0),
-        tiny_tiles(count, seed=1),
+        tiles,
         plan=plan,
         order=torch.arange(count).flip(0),
         first_step=first_step,
@@ -126,3 +132,37 @@ def test_the_net_is_left_in_training() -> None:
     net = one_layer().eval()
     list(run_epoch(net, make_plan(4)))
     assert net.training
+
+
+def test_unlabelled_pixels_teach_nothing() -> None:
+    known = tiny_tiles(8, seed=1)
+    assert known.masks is not None
+    hidden = known.masks.clone()
+    hidden[:, :, 12:] = UNKNOWN
+    slopes = []
+    for answer in (0, 1):
+        guessed = torch.where(hidden == UNKNOWN, torch.tensor(answer, dtype=torch.uint8), hidden)
+        for masks, is_partial in ((guessed, False), (hidden, True)):
+            net, plan = one_layer(), replace(make_plan(8), is_partial=is_partial)
+            tiles = replace(known, masks=masks, is_partial=is_partial)
+            list(run_epoch(net, plan, tiles=tiles))
+            assert net.conv.weight.grad is not None
+            slopes.append(net.conv.weight.grad)
+    guessed_none, partial, guessed_salt, again = slopes
+    assert torch.equal(partial, again)
+    assert not torch.allclose(guessed_none, guessed_salt)
+    assert not torch.allclose(partial, guessed_none)
+    assert partial.isfinite().all()
+
+
+def test_a_mask_is_unknown_where_the_framed_one_was_made_of_unknown_pixels() -> None:
+    masks = torch.zeros(2, 10, 10)
+    masks[:, :5] = 1
+    masks[:, :, 7:] = math.nan
+    plan = replace(make_plan(2), frame=Frame("resize", 20), loss=Loss(bce=1.0, on_tile=False), is_partial=True)
+    logits = torch.zeros(2, 20, 20)
+    logits[:, :10], logits[:, 10:] = 20, -20  # right wherever somebody says
+    logits[:, :, 15:] *= -1  # and wrong beyond
+    assert float(supervised_loss(Outputs(logits, None), masks, plan=plan)) == pytest.approx(0, abs=0.2)
+    logits[:, 0, 0] = -20
+    assert float(supervised_loss(Outputs(logits, None), masks, plan=plan)) > 0.05

@@ -16,6 +16,8 @@ from diapir.runs import atomic_folder, read_json, write_json, write_text
 
 TILE = 101
 """Side of a tile of the TGS competition, in pixels."""
+UNKNOWN = 255
+"""In a mask: nobody has said whether this pixel is salt; no loss and no score asks for it."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class TileSet:
     Args:
         ids: n distinct names.
         images: uint8 (n, height, width), grey.
-        masks: uint8 (n, height, width), 1 where there is salt and 0 elsewhere; None for unlabelled tiles.
+        masks: uint8 (n, height, width), 1 where there is salt, UNKNOWN where nobody has said, and 0 elsewhere; None for
+            unlabelled tiles.
         depths_m: float32 (n,), depth of the tile's top as the competition gives it; NaN where unknown.
     """
 
@@ -75,7 +78,9 @@ class DataSet:
             total.update(np.ascontiguousarray(tiles.depths_m).tobytes())
             total.update(np.ascontiguousarray(tiles.images).tobytes())
             if tiles.masks is not None:
-                total.update(np.packbits(tiles.masks).tobytes())
+                total.update(np.packbits(tiles.masks == 1).tobytes())
+                if (unknown := tiles.masks == UNKNOWN).any():
+                    total.update(np.packbits(unknown).tobytes())
         return total.hexdigest()
 
 
@@ -89,7 +94,7 @@ def coverage_classes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
 
     Source: the competition's usual stratification, ceil(10 area / pixels).
     """
-    area = masks.sum(axis=(1, 2), dtype=np.int64)
+    area = (masks == 1).sum(axis=(1, 2), dtype=np.int64)
     pixels = masks.shape[1] * masks.shape[2]
     # Whole numbers all the way: a float may lift a tenth over its edge.
     classes: NDArray[np.int64] = -(-10 * area // pixels)

@@ -20,13 +20,14 @@ class TileTensors:
 
     Args:
         images: uint8 (n, h, w).
-        masks: uint8 (n, h, w) of 0 and 1, or None.
+        masks: uint8 (n, h, w) of 0, 1 and, where `is_partial`, UNKNOWN; or None.
         depths_m: float32 (n,), NaN where unknown.
     """
 
     images: Tensor
     masks: Tensor | None
     depths_m: Tensor
+    is_partial: bool = False
 
     def __len__(self) -> int:
         return len(self.images)

@@ -15,10 +15,10 @@ def apply_changes(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, 
 
     Args:
         images: (n, h, w), float in 0..1.
-        masks: (n, h, w), 0 and 1, float.
+        masks: (n, h, w), 0 and 1, float; NaN where unknown.
 
     Returns:
-        Images (n, h, w) float in 0..1, masks (n, h, w) of 0 and 1, float.
+        Images (n, h, w) float in 0..1, masks (n, h, w) of 0 and 1, float, NaN where an unknown pixel takes part.
     """
     images, masks = _move(_cut_first(images, masks, draws), masks, draws)
     return _tone(images, draws), masks
@@ -31,7 +31,7 @@ def _cut_first(images: Tensor, masks: Tensor, draws: Draws) -> Tensor:
         return images
     cutout = _to(draws.cutout, images.device)[rows]
     grey, hides = cutout[:, 3, None, None], cutout[:, 4]
-    some, salt = images[rows], masks[rows]
+    some, salt = images[rows], masks[rows].nan_to_num(0.0)
     inside = _squares(cutout[:, :3], shape=images.shape[1:])
     allowed = (salt * inside).sum((1, 2)) <= hides * salt.sum((1, 2))
     images = images.clone()
@@ -54,7 +54,8 @@ def _move(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
             both[rows], grid, mode="bilinear", padding_mode=_PADDING[draws.border], align_corners=False
         )
         turned[rows] = moved.clamp(0, 1)  # four weights that sum to 1 by a hair too much give more than white
-    return turned[:, 0], (turned[:, 1] > 0.5).float()
+    mask = turned[:, 1]
+    return turned[:, 0], torch.where(mask.isnan(), mask, (mask > 0.5).float())
 
 
 def _copied(draws: Draws) -> tuple[Tensor, Tensor]:

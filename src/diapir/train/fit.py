@@ -147,6 +147,7 @@ def _epoch_steps(sitting: Sitting) -> Iterator[Tensor]:
         autocast=nullcontext,
         backward=fabric.backward,
         part=(fabric.global_rank, fabric.world_size),
+        is_partial=fold.train.is_partial,
     )
     optimiser: Any = fabric.setup_optimizers(sitting.parts.optimiser)
     scores = sitting.scores
@@ -248,7 +249,7 @@ def _stop_if_hopeless(sitting: Sitting) -> None:
     """Raise TrainingFailed where the epochs so far show that no success will come; also when a failed run goes on."""
     assert sitting.fold.held_out.masks is not None
     history = sitting.progress.history
-    trouble = diagnose(history, has_salt=bool(sitting.fold.held_out.masks.any()))
+    trouble = diagnose(history, has_salt=bool((sitting.fold.held_out.masks == 1).any()))
     if trouble:
         raise TrainingFailed(
             f"{sitting.fold.name}, stage {history[-1]['stage']}, epoch {history[-1]['epoch']}: {trouble}"
@@ -283,7 +284,8 @@ def _score(sitting: Sitting, net: nn.Module, *, stage: Stage) -> dict[str, float
     options = {"hinge": loss.hinge, "whole_batch": loss.whole_batch, "gamma": loss.gamma}
 
     def per_tile(logits: Tensor, truth: Tensor) -> Tensor:
-        return mixed_loss(logits, truth, weights=loss.weights, options=options)
+        is_partial = sitting.fold.held_out.is_partial
+        return mixed_loss(logits, truth, weights=loss.weights, options=options, is_partial=is_partial)
 
     return score_held_out(
         net,

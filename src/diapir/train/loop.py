@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diapir.data.tiles import UNKNOWN
 from diapir.losses import has_salt_loss, holds_salt, mean_with_salt, mixed_loss
 from diapir.nets.framing import Frame, InputSpec, net_input
 from diapir.nets.infer import TileTensors
@@ -26,6 +27,7 @@ class Plan:
 
     Args:
         part: rank and number of the processes that share each batch.
+        is_partial: whether masks have pixels that are not known.
     """
 
     spec: InputSpec
@@ -37,6 +39,7 @@ class Plan:
     autocast: Callable[[], AbstractContextManager[Any]]
     backward: Callable[[Tensor], None]
     part: tuple[int, int] = (0, 1)
+    is_partial: bool = False
 
 
 class Objective(NamedTuple):
@@ -114,6 +117,8 @@ def _batch(tiles: TileTensors, rows: Tensor, *, plan: Plan, rng: torch.Generator
     mine = slice(rank * len(rows) // world, (rank + 1) * len(rows) // world)
     chosen = rows[mine].to(tiles.images.device)
     images, masks = tiles.images[chosen].float() / 255, tiles.masks[chosen].float()
+    if tiles.is_partial:
+        masks = masks.masked_fill(masks == UNKNOWN, math.nan)
     images, masks = apply_changes(images, masks, draws.part(mine))
     return net_input(images, tiles.depths_m[chosen], spec=plan.spec, frame=plan.frame), masks
 
@@ -122,11 +127,11 @@ def supervised_loss(outputs: Outputs, masks: Tensor, *, plan: Plan) -> Tensor:
     """The stage's loss: a mean over images, and over those with salt for each side head.
 
     Args:
-        masks: (n, h, w), the truth of what the net was shown.
+        masks: (n, h, w), the truth of what the net was shown; NaN where unknown.
     """
     section = plan.loss
     options = {"hinge": section.hinge, "whole_batch": section.whole_batch, "gamma": section.gamma}
-    measure = partial(mixed_loss, options=options)
+    measure = partial(mixed_loss, options=options, is_partial=plan.is_partial)
     logits, truth = _compared(outputs.mask[:, None], masks, plan=plan)
     logits = logits[:, 0]
     per_image = measure(logits, truth, weights=section.weights)
@@ -159,7 +164,8 @@ def _compared(logits: Tensor, masks: Tensor, *, plan: Plan) -> tuple[Tensor, Ten
     framed = own if frame.size is None else (frame.size, frame.size)
     if plan.loss.on_tile and logits.shape[-2:] == framed:
         return frame.release(logits, height=own[0], width=own[1]), masks
-    truth = (frame.enclose(masks[:, None]) > 0.5).float()
+    truth = frame.enclose(masks[:, None])
+    truth = torch.where(truth.isnan(), truth, (truth > 0.5).float())
     if logits.shape[-2:] == framed:
         return logits, truth[:, 0]
     truth = F.interpolate(truth, size=logits.shape[-2:], mode="nearest")

@@ -1,5 +1,7 @@
 """Training sets made larger once, before training, as some did instead of drawing changes at every step."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ def fourfold(tiles: TileTensors, *, shift: float, rng: torch.Generator) -> TileT
     both = torch.stack([tiles.images, tiles.masks], dim=1)
     copies = [both, both.flip(-1), _shifted(both, shift, rng=rng), _shifted(both.flip(-1), shift, rng=rng)]
     images, masks = torch.cat(copies).unbind(1)
-    return TileTensors(images.contiguous(), masks.contiguous(), tiles.depths_m.repeat(4))
+    return replace(tiles, images=images.contiguous(), masks=masks.contiguous(), depths_m=tiles.depths_m.repeat(4))
 
 
 def _shifted(tiles: Tensor, share: float, *, rng: torch.Generator) -> Tensor:

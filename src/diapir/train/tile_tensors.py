@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from diapir.data.tiles import DataSet, TileSet
+from diapir.data.tiles import UNKNOWN, DataSet, TileSet
 from diapir.nets.framing import IMAGENET, IMAGENET_GREY, InputSpec
 from diapir.nets.infer import TileTensors
 from diapir.recipe.tiles import Input
@@ -15,6 +15,7 @@ def tile_tensors(tiles: TileSet, device: torch.device) -> TileTensors:
         images=torch.from_numpy(tiles.images).to(device),
         masks=None if tiles.masks is None else torch.from_numpy(tiles.masks).to(device),
         depths_m=torch.from_numpy(tiles.depths_m).to(device),
+        is_partial=tiles.masks is not None and bool((tiles.masks == UNKNOWN).any()),
     )
 
 
