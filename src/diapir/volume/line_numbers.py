@@ -1,0 +1,203 @@
+"""Which bytes of trace headers hold inline and crossline numbers: pairs of fields, and whether each makes a grid."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diapir.volume.segy import Segy, header_values
+from diapir.volume.segy_headers import Field
+
+STANDARD = (189, 193)
+"""Bytes of inline and crossline since revision 1."""
+# What programs write besides: 9 and 21 of SeisWorks and OpendTect, 5 and 21 of older Petrel, 17 and 25 of Charisma,
+# 9 and 17 or 13 and 21 of Kingdom; 181 and 185 is where the standard has coordinates, and the Teapot Dome survey these.
+_HABITS = ((9, 21), (5, 21), (17, 25), (9, 17), (13, 21), (17, 21), (17, 13), (5, 9), (9, 13), (181, 185), (221, 225))
+_MOST_PLACES_A_TRACE, _MOST_PLACES = 100, 1_000_000
+_MOST_TRACES_A_PLACE = 3
+_LONGEST_STEP = 10_000
+# A guess needs more than the standard's bytes do.
+_LEAST_FILLED, _LEAST_APART, _LEAST_A_LINE = 0.05, 0.98, 2
+_SHORTEST_PATH = 10
+_IN_TEXT = r"\b{}\b[^0-9\n]{{0,40}}?\b(\d{{1,3}})\b"
+_INLINE_IN_TEXT = re.compile(_IN_TEXT.format(r"(?:in-?\s?line|iline|il)"), re.IGNORECASE)
+_CROSSLINE_IN_TEXT = re.compile(_IN_TEXT.format(r"(?:cross-?\s?line|x-?line|xl)"), re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Line numbers in even steps upwards."""
+
+    first: int
+    step: int
+    count: int
+
+    @property
+    def last(self) -> int:
+        """The greatest number."""
+        return self.first + self.step * (self.count - 1)
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """All numbers, int64 (count,)."""
+        return self.first + self.step * np.arange(self.count, dtype=np.int64)
+
+    def __str__(self) -> str:
+        step = f" in steps of {self.step}" if self.step > 1 and self.count > 1 else ""
+        return f"{self.first} to {self.last}{step}" if self.count > 1 else str(self.first)
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One number of every trace.
+
+    Args:
+        values: int64 (n,).
+        distinct: int64 (m,), ascending.
+        places: int64 (n,), into `distinct`.
+    """
+
+    values: NDArray[np.int64]
+    distinct: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+    @property
+    def axis(self) -> Axis:
+        """The fewest even steps that meet every number."""
+        first, last = int(self.distinct[0]), int(self.distinct[-1])
+        step = int(np.gcd.reduce(np.diff(self.distinct))) if len(self.distinct) > 1 else 1
+        return Axis(first, step, (last - first) // step + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A pair of fields, tried as inline and crossline.
+
+    Args:
+        num_filled: places that have a trace.
+        problem: why they make no grid, or "".
+    """
+
+    inline_byte: int
+    crossline_byte: int
+    inline: Column
+    crossline: Column
+    num_filled: int
+    problem: str
+
+    @property
+    def num_places(self) -> int:
+        """Places of the grid; no memory is taken for it yet."""
+        return self.inline.axis.count * self.crossline.axis.count
+
+    @property
+    def filled(self) -> float:
+        """The part of the places that have a trace."""
+        return self.num_filled / self.num_places
+
+    def __str__(self) -> str:
+        grid = f"inlines {self.inline.axis}, crosslines {self.crossline.axis}"
+        found = self.problem or f"{self.num_filled} of {self.num_places} places filled"
+        return f"bytes {self.inline_byte} and {self.crossline_byte} ({grid}): {found}"
+
+
+def column_of(values: NDArray[np.int64]) -> Column:
+    """Numbers with their distinct ones."""
+    distinct, places = np.unique(values, return_inverse=True)
+    return Column(values, distinct, places)
+
+
+def read_columns(segy: Segy, byte_numbers: Sequence[int]) -> dict[int, Column]:
+    """The four-byte numbers of all traces at some places of their headers."""
+    values = header_values(segy, [Field(byte, 4) for byte in byte_numbers])
+    return {byte: column_of(column) for byte, column in zip(byte_numbers, values, strict=True)}
+
+
+def try_pair(columns: dict[int, Column], pair: tuple[int, int]) -> Trial:
+    """Two fields as inline and crossline."""
+    inline, crossline = columns[pair[0]], columns[pair[1]]
+    num_filled = len(np.unique(inline.places * len(crossline.distinct) + crossline.places))
+    return Trial(*pair, inline, crossline, num_filled, _problem(inline, crossline, num_filled))
+
+
+def _problem(inline: Column, crossline: Column, num_filled: int) -> str:
+    """Why no grid can be made of these numbers; "" where one can."""
+    num_traces = len(inline.values)
+    if inline.axis.count == crossline.axis.count == 1 < num_traces:
+        return "they are the same in every trace"
+    for name, axis in (("inlines", inline.axis), ("crosslines", crossline.axis)):
+        if axis.step > _LONGEST_STEP:
+            return f"{name} go from {axis.first} to {axis.last} in steps of {axis.step}, which no survey has"
+    num_places = inline.axis.count * crossline.axis.count
+    if num_places > _MOST_PLACES and num_places > _MOST_PLACES_A_TRACE * num_traces:
+        return f"it would have {num_places} places, and there are {num_traces} traces"
+    if num_traces > _MOST_TRACES_A_PLACE * num_filled:
+        return f"there are {num_traces / num_filled:.0f} traces a place, as in gathers before the stack"
+    return ""
+
+
+def is_path(trial: Trial) -> bool:
+    """Whether the traces follow one path across the survey, each a step from the last, and are no grid."""
+    longest = max(len(trial.inline.distinct), len(trial.crossline.distinct))
+    is_thin = _SHORTEST_PATH <= trial.num_filled <= 1.5 * longest and trial.filled < 0.2
+    return is_thin and all(_goes_on(column) for column in (trial.inline, trial.crossline))
+
+
+def _goes_on(column: Column) -> bool:
+    # Numbers in no order go over their whole range every third trace.
+    way = np.abs(np.diff(column.values)).sum()
+    return int(way) <= 3 * int(column.distinct[-1] - column.distinct[0])
+
+
+def guess_pair(segy: Segy, *, standard: Trial) -> tuple[Trial | None, list[str]]:
+    """The fullest grid among the pairs of bytes that programs use, if there is one, and what became of each."""
+    named = pair_in_text(segy.text.lines)
+    pairs = [pair for pair in dict.fromkeys((*([named] if named else []), *_HABITS)) if pair != STANDARD]
+    columns = read_columns(segy, sorted({byte for pair in pairs for byte in pair}))
+    trials = [try_pair(columns, pair) for pair in pairs]
+    good = [trial for trial in trials if not trial.problem and not _doubt(trial)]
+    best = max(good, key=lambda trial: (round(trial.filled, 2), trial.num_filled), default=None)
+    told = [str(standard), *(_told(trial) for trial in trials if trial is not best)]
+    return best, told
+
+
+def _told(trial: Trial) -> str:
+    doubt = "" if trial.problem else _doubt(trial)
+    return f"{trial}, but {doubt}" if doubt else str(trial)
+
+
+def _doubt(trial: Trial) -> str:
+    """Why numbers that nobody named as lines are not taken for them; "" where they are."""
+    for name, column in (("inline", trial.inline), ("crossline", trial.crossline)):
+        if len(column.distinct) == 1:
+            return f"there is one {name} alone"
+    num_lines = max(len(trial.inline.distinct), len(trial.crossline.distinct))
+    if trial.num_filled < _LEAST_A_LINE * num_lines:
+        return "one number goes up with the other"
+    if trial.num_filled < _LEAST_APART * len(trial.inline.values):
+        return f"{len(trial.inline.values) - trial.num_filled} traces have the place of another"
+    if trial.filled < _LEAST_FILLED:
+        return "nearly all places are empty"
+    return ""
+
+
+def pair_in_text(lines: Sequence[str]) -> tuple[int, int] | None:
+    """The bytes of inline and crossline that a textual header names, if it names both."""
+    text = "\n".join(lines)
+    found = [next(_bytes_named(pattern, text), None) for pattern in (_INLINE_IN_TEXT, _CROSSLINE_IN_TEXT)]
+    return (found[0], found[1]) if found[0] is not None and found[1] is not None and found[0] != found[1] else None
+
+
+def _bytes_named(pattern: re.Pattern[str], text: str) -> Iterator[int]:
+    for match in pattern.finditer(text):
+        if 1 <= int(match[1]) <= 237:
+            yield int(match[1])
+
+
+def is_usable_line(column: Column) -> bool:
+    """Whether a field numbers the traces of one line, without great gaps and hardly a number twice."""
+    axis = column.axis
+    apart = len(column.distinct) / len(column.values)
+    return apart >= _LEAST_APART and axis.step <= _LONGEST_STEP and axis.count <= 4 * len(column.values)
