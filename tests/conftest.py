@@ -42,3 +42,12 @@ def tgs_data(tgs_folder: Path) -> DataSet:
 def tgs_mosaics(tgs_data: DataSet) -> Mosaics:
     """The mosaics of the labelled and then the unlabelled real tiles, found once."""
     return find_mosaics(np.concatenate([tgs_data.labelled.images, tgs_data.unlabelled.images]))
+
+
+@pytest.fixture(scope="session")
+def segy_folder() -> Path:
+    """The folder of real SEG-Y files (f3.sgy, f3-withdead.sgy, volve10r12-full-twt-arb.sgy), named by DIAPIR_SEGY."""
+    name = os.environ.get("DIAPIR_SEGY")
+    if not name:
+        pytest.skip("needs real SEG-Y files: set DIAPIR_SEGY to their folder")
+    return Path(name)

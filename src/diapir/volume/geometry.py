@@ -221,10 +221,10 @@ def coordinates(segy: Segy, geometry: Geometry) -> tuple[NDArray[np.float64], ND
     fields = [TRACE_FIELDS[name] for name in ("coordinate_scalar", "cdp_x", "cdp_y", "source_x", "source_y")]
     found = header_values(segy, fields, rows=geometry.trace_rows[present])
     scalar, x, y = found[:3] if found[1].any() or found[2].any() else (found[0], *found[3:])
-    factor = np.where(scalar > 0, scalar, 1) / np.where(scalar < 0, -scalar, 1)
+    times, divided_by = np.where(scalar > 0, scalar, 1), np.where(scalar < 0, -scalar, 1)
     # Not both are zero where a survey lies.
     is_known = (x != 0) | (y != 0)
     grids = np.full((2, *geometry.shape), np.nan)
     for grid, values in zip(grids, (x, y), strict=True):
-        grid[present] = np.where(is_known, values * factor, np.nan)
+        grid[present] = np.where(is_known, values * times / divided_by, np.nan)
     return grids[0], grids[1]
