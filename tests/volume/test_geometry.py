@@ -85,9 +85,7 @@ def test_of_several_traces_at_a_place_the_first_live_one_is_read_and_the_others_
     # Rows 72 to 75: two more of row 3, whose own trace is dead, and copies of rows 0 and 5.
     pairs = [*REGULAR, REGULAR[3], REGULAR[3], REGULAR[0], REGULAR[5]]
     kinds = {3: 2, 5: 3, 75: 2}
-    headers = [
-        {(189, 4): pair[0], (193, 4): pair[1], (29, 2): kinds.get(row, 1)} for row, pair in enumerate(pairs)
-    ]
+    headers = [{(189, 4): pair[0], (193, 4): pair[1], (29, 2): kinds.get(row, 1)} for row, pair in enumerate(pairs)]
     geometry = find_geometry(with_headers(tmp_path, headers))
     require_each_trace_once(geometry, pairs)
     assert geometry.trace_rows.ravel()[[0, 3, 5]].tolist() == [0, 72, 5]
@@ -139,9 +137,7 @@ def test_text_that_names_bytes_is_understood(lines: list[str], pair: tuple[int, 
 
 
 def test_bytes_can_be_given(tmp_path: Path) -> None:
-    headers = [
-        {(189, 4): pair[0], (193, 4): pair[1], (41, 4): pair[1], (61, 4): 2 * pair[0]} for pair in REGULAR
-    ]
+    headers = [{(189, 4): pair[0], (193, 4): pair[1], (41, 4): pair[1], (61, 4): 2 * pair[0]} for pair in REGULAR]
     segy = with_headers(tmp_path, headers)
     geometry = find_geometry(segy, inline_byte=41, crossline_byte=61)
     assert (geometry.inlines, geometry.crosslines) == (Axis(20, 1, 9), Axis(20, 2, 8))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import segyio
+import segyio  # type: ignore[import-untyped]  # it ships no types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,7 +160,7 @@ def test_text_is_read_in_its_own_code(tmp_path: Path, text: bytes | None, encodi
 
 TEXT = b"\x40" * 3200
 END = "((SEG: EndText))".ljust(3200)
-READABLE = {
+READABLE: dict[str, tuple[dict[str, Any], dict[tuple[int, int], int], str]] = {
     "binary count zero": ({"num_samples": 0}, {}, "as the first trace header says"),
     "binary count lies": ({"num_samples": 7}, {}, "the binary header says 7"),
     "trace count lies": ({}, {(115, 2): 462}, "says 462 samples, the file's length 6"),
@@ -195,7 +195,11 @@ READABLE = {
     "number of traces lies": ({"revision": (2, 0), "fields": {(3513, 8): 11}}, {}, "says to hold 11 traces"),
     "more headers of 2.0": ({"revision": (2, 0), "more_headers": 2, "fields": {(3507, 4): 2}}, {}, ""),
     "more headers of 2.1": ({"revision": (2, 1), "more_headers": 2, "fields": {(3507, 2): 2, (3509, 2): 1}}, {}, ""),
-    "more headers that are not there": ({"revision": (2, 0), "fields": {(3507, 4): 5}}, {}, "its headers say 3600 and 5"),
+    "more headers that are not there": (
+        {"revision": (2, 0), "fields": {(3507, 4): 5}},
+        {},
+        "its headers say 3600 and 5",
+    ),
     "revision of the future": ({"revision": (9, 9)}, {}, "unknown; read as revision 1"),
 }
 

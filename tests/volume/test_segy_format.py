@@ -143,7 +143,9 @@ def test_ibm_floats_hold_finite_numbers_alone(number: float) -> None:
         encode([1, number], IBM)
 
 
-@pytest.mark.parametrize("stored", [FORMATS["int8"], FORMATS["int24"], FORMATS["int32"]], ids=lambda stored: stored.name)
+@pytest.mark.parametrize(
+    "stored", [FORMATS["int8"], FORMATS["int24"], FORMATS["int32"]], ids=lambda stored: stored.name
+)
 def test_fractions_are_rounded_to_the_nearest_and_halves_to_even(stored: SampleFormat) -> None:
     content = encode([0.5, 1.5, 2.5, -0.5, -1.5, 1.25, 1.75], stored)
     assert decode(content, stored, "big").tolist() == [0, 2, 2, 0, -2, 1, 2]

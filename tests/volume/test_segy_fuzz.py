@@ -17,7 +17,9 @@ END = b"((SEG: EndText))".ljust(3200)
 SEEDS = (
     fake_segy(TRACES, code=1),
     fake_segy(TRACES, code=3, order="little"),
-    fake_segy(TRACES, code=5, revision=(2, 0), more_headers=1, trailer=b"T" * 3200, fields={(3507, 4): 1, (3529, 4): 1}),
+    fake_segy(
+        TRACES, code=5, revision=(2, 0), more_headers=1, trailer=b"T" * 3200, fields={(3507, 4): 1, (3529, 4): 1}
+    ),
     fake_segy(TRACES, code=7, revision=(2, 1), more_texts=[END], fields={(3505, 2): -1, (3297, 4): 0x01020304}),
 )
 # Where a changed byte changes what the file is, not its samples: the binary header and headers of traces.
@@ -54,8 +56,7 @@ def read_all(path: Path) -> bool:
         rows = geometry.trace_rows[geometry.trace_rows >= 0]
         assert sorted([*rows, *geometry.duplicates[:, 0]]) == list(range(segy.num_traces))
         assert np.shape(coordinates(segy, geometry)) == (2, *geometry.shape)
-    except InputError as error:
-        assert all(fault.what for fault in error.faults)
+    except InputError:
         return False
     return True
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import segyio
+import segyio  # type: ignore[import-untyped]  # it ships no types
 
 from diapir.faults import InputError
 from diapir.volume.geometry import coordinates, find_geometry

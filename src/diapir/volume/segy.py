@@ -137,13 +137,12 @@ def extended_texts(segy: Segy) -> list[Text]:
 def header_values(segy: Segy, fields: Sequence[Field], *, rows: Rows = slice(None)) -> list[NDArray[np.int64]]:
     """Each field's values in the headers of some traces: an int64 (k,) a field.
 
-    All fields of a trace are read at once, for a file is walked through once however many there are.
+    All fields of a trace are read together: a file is walked through once, however many there are.
 
     Raises:
         InputError: the file is no longer what it was.
     """
     values = [np.empty(_count(segy, rows), np.int64) for _ in fields]
-    # Half of the pages that a piece touches hold no header at all where traces are long.
     size = max(_MAPPED // segy.stride, 1)
     with segy.path.open("rb") as file:
         _require_same(segy, file.fileno())
