@@ -242,10 +242,8 @@ def _encode_ibm(values: NDArray[np.float32]) -> NDArray[np.uint32]:
     """The nearest IBM floats, with a first hexadecimal digit that is not zero; every finite float32 is in range."""
     fraction, power = np.frexp(np.abs(values))
     power_of_16 = -(-power // 4)
+    # Below 2^24 even when rounded up: of 24 bits, digits that are cut off make room.
     mantissa = np.rint(np.ldexp(fraction, 24 + power - 4 * power_of_16)).astype(np.uint32)
-    # Rounded up to 1.0: one power more, and a sixteenth.
-    power_of_16 += mantissa >> 24
-    mantissa = np.where(mantissa >> 24, np.uint32(1 << 20), mantissa)
     words = (power_of_16 + 64).astype(np.uint32) << np.uint32(24) | mantissa
     words = np.where(mantissa == 0, np.uint32(0), words)
     result: NDArray[np.uint32] = words | (values.view(np.uint32) & _SIGN)
