@@ -187,6 +187,11 @@ READABLE: dict[str, tuple[dict[str, Any], dict[tuple[int, int], int], str]] = {
         {},
         "",
     ),
+    "trailer as long as some traces": (
+        {"revision": (2, 0), "trailer": bytes(33 * 3200), "fields": {(3529, 4): -1, (3513, 8): 20}},
+        {},
+        "",
+    ),
     "unannounced trailer": (
         {"revision": (2, 0), "trailer": b"abc", "fields": {(3513, 8): 20}},
         {},
