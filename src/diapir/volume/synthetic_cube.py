@@ -147,7 +147,7 @@ def draw_earth(shape: tuple[int, int, int], *, seed: int, kinds: tuple[BodyKind,
         gain=draw_field(rng, shape, spacings=(30.0, 30.0, 30.0)),
         haze=float(rng.uniform(0.22, 0.36)),
         chaos=float(rng.uniform(0.26, 0.4)),
-        streaks=draw_field(rng, shape, spacings=(3.0, 3.0, 2.0)),
+        streaks=draw_field(rng, shape, spacings=(2.2, 2.2, 2.0)),
         dimness=draw_field(rng, shape, spacings=(18.0, 18.0, 18.0)),
     )
 

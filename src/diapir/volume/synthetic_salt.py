@@ -17,7 +17,7 @@ KINDS: tuple[BodyKind, ...] = get_args(BodyKind)
 
 LEAST_SHARE, MOST_SHARE = 0.09, 0.19
 """Salt of a survey, between these shares of its samples before the surfaces are roughened."""
-_COARSE = 40
+_COARSE = 24
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def _find_size(model: SaltModel, shape: tuple[int, int, int], *, share: float) -
     """How many times as large the outlines must be for such a share of salt, by halving on a coarse grid."""
     axes = tuple(np.arange(0.0, n, max(1, n // _COARSE)) for n in shape)
     low, high = 0.1, 10.0
-    for _ in range(16):
+    for _ in range(12):
         size = float(np.sqrt(low * high))
         exact, _ = salt_distance(replace(model, size=size), *axes)
         low, high = (size, high) if np.mean(exact > 0) < share else (low, size)
