@@ -106,6 +106,25 @@ def test_a_finished_run_predicts_other_data(diapir: Command, finished: Path, tmp
     assert (tmp_path / "out.csv").read_bytes() == (finished / "submission.csv").read_bytes()
 
 
+def test_a_bundle_predicts_as_its_run_does(diapir: Command, finished: Path, tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "data", labelled=20, unlabelled=5, seed=1)
+    answer = diapir("bundle", finished, tmp_path / "bundle", "--licence", "none yet")
+    assert answer.status == 0, answer.err
+    assert str(tmp_path / "bundle" / "card.md") in one_line(answer.out)
+    assert diapir("predict", tmp_path / "bundle", tmp_path / "data", tmp_path / "out.csv").status == 0
+    assert (tmp_path / "out.csv").read_bytes() == (finished / "submission.csv").read_bytes()
+
+
+def test_a_damaged_bundle_is_told_of_with_status_2(diapir: Command, finished: Path, tmp_path: Path) -> None:
+    assert diapir("bundle", finished, tmp_path / "bundle").status == 0
+    card = tmp_path / "bundle" / "card.md"
+    card.write_text(card.read_text().replace("0", "1", 1))
+    for command in (("predict", tmp_path, tmp_path / "out.csv"), ("bundle", tmp_path / "out")):
+        answer = diapir(command[0], tmp_path / "bundle", *command[1:])
+        assert answer.status == 2
+        assert one_line(answer.err).startswith(f"error: {card}: it does not match its SHA-256 in bundle.json")
+
+
 def test_a_run_without_rounds_has_nothing_to_roll_back(diapir: Command, finished: Path) -> None:
     answer = diapir("rollback", finished, "round-1")
     assert answer.status == 2

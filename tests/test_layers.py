@@ -29,7 +29,7 @@ RANKS = {part: -row for row, parts in enumerate(ROWS) for part in parts}
 # The command line alone imports inside functions, so that `diapir --help` needs no torch.
 LATE_IMPORTERS = {"cli"}
 # Packages of an extra may be absent, and are loaded by name where a user asks for them.
-EXTRAS_LOADERS = {Path("train/tracking.py")}
+EXTRAS_LOADERS = {Path("train/tracking.py"), Path("pipeline/onnx_files.py")}
 FORBIDDEN_NAMES = {"utils", "helpers", "core", "common", "base", "misc", "manager", "engine", "registry", "factory"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 # Calls that read pickles or build any object a file asks for.

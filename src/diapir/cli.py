@@ -249,12 +249,12 @@ def _workers(
 
 @app.command("predict")
 def predict(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run, or a bundle.")],
     data: Annotated[Path, typer.Argument(help="A data set whose unlabelled tiles are wanted.")],
     out: Annotated[Path, typer.Argument(help="The submission to write: .csv or .csv.gz.")],
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave faulty tiles out.")] = False,
 ) -> None:
-    """Find salt in the unlabelled tiles of a data set with the models of a run."""
+    """Find salt in the unlabelled tiles of a data set with the models of a run or a bundle."""
     from diapir.pipeline.new_tiles import predict_with_run
     from diapir.predict.submission import require_submission_place, write_submission
 
@@ -262,6 +262,23 @@ def predict(
     tiles, masks = predict_with_run(run, data, skip_bad=skip_bad)
     write_submission(out, tiles.ids, masks)
     print(f"{out}: {len(tiles)} tiles, {masks.any((1, 2)).mean():.1%} with salt")
+
+
+@app.command("bundle")
+def bundle(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run, or another bundle.")],
+    out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    data: Annotated[Path | None, typer.Option(help="The data set that the run had, if any.")] = None,
+    licence: Annotated[str, typer.Option(help="For the card: under which terms the weights may be used.")] = "",
+    onnx: Annotated[bool, typer.Option("--onnx", help="The nets as ONNX too, held against torch.")] = False,
+) -> None:
+    """Write what predicting needs of a run as one hashed folder, with its training data's figures, scores and a card."""
+    from diapir.pipeline.bundle import write_bundle
+    from diapir.pipeline.bundle_files import CARD
+
+    model = write_bundle(run, out, data_path=data, licence=licence, with_onnx=onnx)
+    files = sum(len(member.weights) for member in model.members)
+    print(f"{out}: {files} files of weights; {out / CARD} says what they are; digest {model.digest}")
 
 
 @app.command("rollback")

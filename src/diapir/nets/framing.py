@@ -5,6 +5,7 @@ linear, and else as far as the smaller size can hold it (tests/nets/test_framing
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
@@ -100,10 +101,16 @@ class InputSpec:
         """What was saved as JSON.
 
         Raises:
-            KeyError, TypeError: it was not, or by an earlier version.
+            KeyError, TypeError, ValueError: it was not, or by an earlier version.
         """
         levels = tuple((float(mean), float(deviation)) for mean, deviation in raw["levels"])
-        return cls(**raw | {"channels": tuple(raw["channels"]), "levels": levels})
+        spec = cls(**raw | {"channels": tuple(raw["channels"]), "levels": levels})
+        depths_m = (float(spec.depth_low_m), float(spec.depth_high_m))
+        if not levels or not all(map(math.isfinite, (*itertools.chain(*levels), *depths_m))):
+            raise ValueError("levels and depths are finite, and there is a level")
+        if any(deviation <= 0 for _, deviation in levels):
+            raise ValueError("deviations are above 0")
+        return spec
 
 
 def net_input(images: Tensor, depths_m: Tensor, *, spec: InputSpec, frame: Frame) -> Tensor:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,44 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             content does not match its hash.
     """
     tensors, metadata = _read_safetensors(path)
-    if _ENTRY not in metadata:
-        raise InputError.of(path, "expected a file that diapir wrote, found a .safetensors file without its facts")
-    digest, _, facts = metadata[_ENTRY].partition(" ")
-    if digest != _digest(tensors, facts):
+    facts = _facts(path, metadata)
+    digest, _, text = metadata[_ENTRY].partition(" ")
+    if digest != _digest(tensors, text):
         raise InputError.of(path, "its content does not match its own hash: the file is damaged, use another copy")
-    return tensors, dict(json.loads(facts))
+    return tensors, facts
+
+
+def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    """Shapes of the tensors, and the facts, of what `save_tensors` wrote; its hash is not looked at.
+
+    Raises:
+        InputError: as `load_tensors`, but for the hash.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise InputError.of(path, "expected a .safetensors file, found nothing there") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError.of(path, f"expected a whole .safetensors file: {error}") from None
+    return shapes, _facts(path, metadata)
+
+
+def require_fit(path: Path, net: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Refuse tensors that are not a net's; the net may be on the meta device.
+
+    Raises:
+        InputError: some are missing, too many or of another shape.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    found = {name: tuple(shape) for name, shape in shapes.items()}
+    if different := sorted(name for name in own.keys() | found.keys() if own.get(name) != found.get(name)):
+        name = different[0]
+        told = f"{name}, expected {own.get(name, 'no such tensor')}, found {found.get(name, 'none')}"
+        raise InputError.of(
+            path, f"{len(different)} of its tensors do not fit the recipe's net, e.g. {told}; use another copy"
+        )
 
 
 def load_encoder_weights(encoder: TimmEncoder, name: str, source: str) -> None:
@@ -165,6 +197,18 @@ def _fill(model: nn.Module, full: Mapping[str, Tensor], *, source: str) -> None:
 def _adapt_channels(weight: Tensor, channels: int) -> Tensor:
     """The mean filter for every channel, scaled so that equal channels give the same response as before."""
     return weight.mean(1, keepdim=True).expand(-1, channels, -1, -1) * (weight.shape[1] / channels)
+
+
+def _facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    if _ENTRY not in metadata:
+        raise InputError.of(path, "expected a file that diapir wrote, found a .safetensors file without its facts")
+    try:
+        facts = json.loads(metadata[_ENTRY].partition(" ")[2])
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise InputError.of(path, "its facts are not JSON: the file is damaged, use another copy")
+    return facts
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -13,19 +13,20 @@ from diapir.data.tgs import open_data
 from diapir.data.tiles import DataSet, TileSet
 from diapir.faults import InputError
 from diapir.pipeline.blending import mean_has_salt
+from diapir.pipeline.bundle import open_model
+from diapir.pipeline.members import blend_figures, steps_behind
 from diapir.pipeline.mosaics import mosaics_of
-from diapir.pipeline.plan import FOLDS, RECIPE, RECORD, figures_of, require_finished
+from diapir.pipeline.plan import FOLDS, STEP, figures_of
 from diapir.pipeline.predicting import mean_batches
 from diapir.pipeline.workplace import step_named, trained_step
-from diapir.predict.build import build_edits, stored_blend
+from diapir.predict.build import BuiltBlend, build_edits, stored_blend
+from diapir.predict.ensemble import Range
 from diapir.predict.mosaic_edits import apply_mosaic_rules
 from diapir.predict.mosaic_rules import labelled_survey
 from diapir.predict.postprocess import Masks, Prediction, apply_edits
-from diapir.recipe.files import read_recipe
 from diapir.recipe.mosaics import MosaicRule
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, sources
 from diapir.recipe.whole import Recipe
-from diapir.runs import read_json
 from diapir.train.together import make_fabric
 
 
@@ -53,27 +54,25 @@ class _Found:
 
 
 def predict_with_run(run: Path, data_path: Path, *, skip_bad: bool = False) -> tuple[TileSet, Masks]:
-    """Masks of a data set's unlabelled tiles, made as a finished run made its submission.
+    """Masks of a data set's unlabelled tiles, made as a finished run made its submission; a bundle of one will do.
 
     Nothing is decided anew: weights of blends, thresholds and guards are those that the run kept. Every model's
     probabilities are in memory until they are blended, 370 MB each for 18,000 tiles.
 
     Raises:
-        InputError: the run is not finished, its files are damaged or lack what a step decided; the data are faulty or
-            have no unlabelled tiles; or the run's mosaic rules need labelled tiles that are not among the data.
+        InputError: the run is not finished, its files are damaged or lack what a step decided; the bundle is not
+            sound; the data are faulty or have no unlabelled tiles; or the run's mosaic rules need labelled tiles that
+            are not among the data.
     """
-    require_finished(run)
-    record = read_json(run / RECORD)
-    recipe = read_recipe(run / RECIPE)
-    if not isinstance(record, dict) or record.get("recipe_digest") != recipe.digest or "threshold" not in record:
-        raise InputError.of(run, f"its {RECORD} and {RECIPE} do not belong together; use another copy of the run")
+    model = open_model(run)
+    recipe = model.recipe
     data = open_data(data_path, skip_bad=skip_bad)
     if not len(data.unlabelled):
         raise InputError.of(data_path, "expected unlabelled tiles to find salt in, found none")
     task = _Task(run, recipe, data, make_fabric(recipe.precision, devices=1))
     source = sources(recipe.all_steps[-1])["of"][0]
-    _require_labelled(task, source, data_path)
-    return data.unlabelled, (_result_of(task, source).mask > record["threshold"]).astype(np.uint8)
+    _require_labelled(task, data_path)
+    return data.unlabelled, (_result_of(task, source).mask > model.threshold).astype(np.uint8)
 
 
 def _result_of(task: _Task, name: str) -> _Found:
@@ -98,22 +97,40 @@ def _predicted(task: _Task, step: PredictStep) -> _Found:
 
 
 def _blended(task: _Task, step: BlendStep) -> _Found:
-    kept = figures_of(task.run, step.name, keys=["members", *(["ranges"] if step.ensemble.rescale else [])])
-    built = stored_blend(step.ensemble, kept)
+    built, ranges = _stored(task, step)
     parts = [_result_of(task, step.of[member]) for member in built.needed]
-    ranges = [(float(low), float(high)) for low, high in kept.get("ranges", ())]
     mask = built.blend([part.mask for part in parts], ranges=ranges).astype(np.float16)
     return _Found(mask, mean_has_salt(built, [part.has_salt for part in parts]))
+
+
+def _stored(task: _Task, step: BlendStep) -> tuple[BuiltBlend, list[Range]]:
+    """A blend as the run decided it, tried on a pixel before its members are asked for their tiles."""
+    kept = blend_figures(task.run, step)
+    try:
+        built = stored_blend(step.ensemble, kept)
+        ranges = [(float(low), float(high)) for low, high in kept.get("ranges", ())]
+        built.blend([np.full((1, 1, 1), 0.5, np.float16) for _ in built.needed], ranges=ranges)
+        mean_has_salt(built, [np.ones(1, np.float32) for _ in built.needed])
+    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, AssertionError):
+        raise InputError.of(
+            task.run / step.name / STEP, "expected what the blend decided; use another copy of the run"
+        ) from None
+    return built, ranges
 
 
 def _edited(task: _Task, step: PostProcessStep) -> _Found:
     is_tuned = any(getattr(edit, "cut", None) == "tuned" for edit in step.edits)
     is_guarded = any(getattr(edit, "only_if_score_below", None) is not None for edit in step.edits)
-    kept = figures_of(task.run, step.name, keys=["tuned_cut"] * is_tuned + ["score_before"] * is_guarded)
+    needed = ["tuned_cut"] * is_tuned + ["score_before"] * is_guarded
+    kept = figures_of(task.run, step.name, keys=needed)
+    if not all(type(kept[key]) in (int, float) for key in needed):
+        raise InputError.of(task.run / step.name / STEP, "expected numbers for figures; use another copy of the run")
     source = _result_of(task, step.of)
     cut = np.full(len(source.mask), kept["tuned_cut"]) if is_tuned else None
     tiles = Prediction(task.data.unlabelled.images, source.mask, source.has_salt, cut)
-    masks, _ = apply_edits(build_edits(step), tiles, score=kept.get("score_before"), without=step.off)
+    masks, _ = apply_edits(
+        build_edits(step), tiles, score=kept["score_before"] if is_guarded else None, without=step.off
+    )
     if step.mosaic_rules:
         masks = _by_mosaics(task, masks, rules=step.mosaic_rules)
     return _Found(masks.astype(np.float16), source.has_salt)
@@ -127,20 +144,18 @@ def _by_mosaics(task: _Task, masks: Masks, *, rules: Sequence[MosaicRule]) -> Ma
     return edited[len(labelled) :]
 
 
-def _require_labelled(task: _Task, name: str, data_path: Path) -> None:
+def _require_labelled(task: _Task, data_path: Path) -> None:
     """Refuse mosaic rules where the run's labelled tiles are not at hand, before anything is predicted."""
-    step = step_named(task.recipe, name)
-    if isinstance(step, PredictStep):
-        return
-    for source, _ in sources(step).values():
-        _require_labelled(task, source, data_path)
-    if not isinstance(step, PostProcessStep) or not step.mosaic_rules:
-        return
-    missing = sorted(set(read_fold_ids(task.run / FOLDS)) - set(task.data.labelled.ids))
-    if missing:
+    for step in steps_behind(task.run, task.recipe):
+        if not isinstance(step, PostProcessStep) or not step.mosaic_rules:
+            continue
+        missing = sorted(set(read_fold_ids(task.run / FOLDS)) - set(task.data.labelled.ids))
+        if not missing:
+            continue
+        rules = ", ".join(step.mosaic_rules)
         raise InputError.of(
             data_path,
-            f"step '{name}' of the run edits masks by what neighbours in the survey say ({', '.join(step.mosaic_rules)}"
-            f"), and needs its labelled tiles for that; {len(missing)} of them are not here, e.g. {missing[0]}: give "
-            f"one data set with these and the new tiles",
+            f"step '{step.name}' of the run edits masks by what neighbours in the survey say ({rules}), and needs "
+            f"its labelled tiles for that; {len(missing)} of them are not here, e.g. {missing[0]}: give one data set "
+            f"with these and the new tiles",
         )

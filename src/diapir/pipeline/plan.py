@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, assert_never
 
 from diapir.faults import InputError
+from diapir.pipeline.bundle_files import MANIFEST
 from diapir.pipeline.workplace import folds_to_keep, held_out_folds, step_named
 from diapir.recipe.nets import trained_encoder
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Step, Submit, Train, sources
@@ -98,7 +99,17 @@ def require_finished(run: Path) -> None:
     """
     for name in (RECORD, RECIPE):
         if not (run / name).is_file():
-            raise InputError.of(run, f"expected the folder of a finished run, found no {name} in it")
+            raise InputError.of(run, f"expected the folder of a finished run or a bundle, found no {name} in it")
+
+
+def require_no_bundle(folder: Path) -> None:
+    """Refuse to train in a bundle.
+
+    Raises:
+        InputError: it is one.
+    """
+    if (folder / MANIFEST).exists():
+        raise InputError.of(folder, "it is a bundle, which can only predict: name the folder of a run")
 
 
 def plan_text(planned: Sequence[Planned]) -> str:

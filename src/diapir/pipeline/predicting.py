@@ -1,7 +1,7 @@
 """The predict step: probabilities of a train step's models."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -12,13 +12,14 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
+from torch import nn
 
 from diapir.data.tiles import TileSet
 from diapir.faults import InputError
 from diapir.nets.build import build_model
 from diapir.nets.framing import InputSpec
 from diapir.nets.infer import predict_heads
-from diapir.nets.weights import load_tensors
+from diapir.nets.weights import load_tensors, require_fit
 from diapir.pipeline.predictions import HELD_OUT, ROWS, HasSalt, unlabelled_name, write_array, write_has_salt
 from diapir.pipeline.workplace import (
     Fold,
@@ -128,17 +129,9 @@ def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -
         own: the recipe of the train step alone.
 
     Raises:
-        InputError: the weights are damaged, or an earlier version's.
+        InputError: as `load_model`.
     """
-    tensors, facts = load_tensors(weights)
-    try:
-        spec = InputSpec.stored(facts["spec"])
-    except (KeyError, TypeError):
-        raise InputError.of(
-            weights, "of an earlier version, for the scaling of their input is not known: train again"
-        ) from None
-    net = build_model(own, in_channels=len(spec.channels)).to(memory_format=torch.channels_last)
-    net.load_state_dict(tensors)
+    net, spec = load_model(own, weights)
     net = net.to(fabric.device)
     for found in predict_heads(
         net,
@@ -150,6 +143,39 @@ def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -
         autocast=fabric.autocast,
     ):
         yield Batch(found.mask.cpu().numpy(), None if found.has_salt is None else found.has_salt.cpu().numpy())
+
+
+def load_model(own: Recipe, weights: Path) -> tuple[nn.Module, InputSpec]:
+    """What a train step's recipe predicts with, on the processor, and what it wants to see.
+
+    Raises:
+        InputError: the weights are damaged, an earlier version's, or of another recipe.
+    """
+    tensors, facts = load_tensors(weights)
+    spec = stored_spec(own, weights, facts)
+    net = build_model(own, in_channels=len(spec.channels))
+    require_fit(weights, net, {name: tensor.shape for name, tensor in tensors.items()})
+    net.load_state_dict(tensors)
+    return net.to(memory_format=torch.channels_last), spec
+
+
+def stored_spec(own: Recipe, weights: Path, facts: Mapping[str, Any]) -> InputSpec:
+    """Channels and scaling of a net's input, of the facts that came with its weights.
+
+    Raises:
+        InputError: they are an earlier version's, or of another recipe.
+    """
+    try:
+        spec = InputSpec.stored(facts["spec"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError.of(
+            weights, "of an earlier version, for the scaling of their input is not known: train again"
+        ) from None
+    if (spec.channels, spec.ramps) != (own.input.channels, own.input.ramps):
+        found = f"{', '.join(map(str, spec.channels))} with ramps over the {spec.ramps}"
+        wanted = f"{', '.join(own.input.channels)} with ramps over the {own.input.ramps}"
+        raise InputError.of(weights, f"expected the recipe's channels ({wanted}), found {found}; use another copy")
+    return spec
 
 
 def _until_asked(batches: Iterable[_Item], stop_asked: Callable[[], int | None]) -> Iterator[_Item]:

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from diapir.faults import InputError
-from diapir.pipeline.plan import RECIPE, RECORD, ROLLED_BACK, Planned, plan_steps, plan_text
+from diapir.pipeline.plan import (
+    RECIPE,
+    RECORD,
+    ROLLED_BACK,
+    Planned,
+    plan_steps,
+    plan_text,
+    require_no_bundle,
+)
 from diapir.pipeline.run import open_run_data, run_recipe
 from diapir.pipeline.submitting import PICTURE, SUBMISSION
 from diapir.predict.comparing import HELD_OUT
@@ -44,6 +52,7 @@ def plan_rollback(run: Path, step: str, *, data_path: Path | None, skip_bad: boo
     Raises:
         InputError: there is no run in the folder, it has no such step, or the data are not those that it had.
     """
+    require_no_bundle(run)
     if not (run / RECIPE).exists():
         raise InputError.of(run, f"expected the folder of a run, found no {RECIPE} in it")
     before = read_recipe(run / RECIPE)

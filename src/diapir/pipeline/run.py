@@ -32,6 +32,7 @@ from diapir.pipeline.plan import (
     mark_done,
     plan_steps,
     plan_text,
+    require_no_bundle,
     threshold_of,
 )
 from diapir.pipeline.predicting import predict
@@ -90,6 +91,7 @@ def run_recipe(
         TrainingFailed: as `fit_fold`.
     """
     first = is_first_process()
+    require_no_bundle(out)  # before a lock is put there
     if threads is not None:
         torch.set_num_threads(threads)
     with locked_folder(out) if first else nullcontext():

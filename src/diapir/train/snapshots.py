@@ -4,6 +4,7 @@ Which epochs those are follows from the recipe and the records of the epochs so 
 when training goes on after a stop.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,8 @@ def _read_list(path: Path) -> dict[str, float]:
         weights = {str(entry["file"]): float(entry["weight"]) for entry in listed}
     except (TypeError, KeyError, ValueError):
         weights = {}
-    if not any(weight > 0 for weight in weights.values()):
+    is_sound = all(Path(file).name == file and math.isfinite(weight) for file, weight in weights.items())
+    if not is_sound or not any(weight > 0 for weight in weights.values()):
         raise InputError.of(path, "expected a list of snapshots with file and weight; use another copy of the run")
     return {file: weight for file, weight in weights.items() if weight > 0}
 
