@@ -272,7 +272,7 @@ def bundle(
     licence: Annotated[str, typer.Option(help="For the card: under which terms the weights may be used.")] = "",
     onnx: Annotated[bool, typer.Option("--onnx", help="The nets as ONNX too, held against torch.")] = False,
 ) -> None:
-    """Write what predicting needs of a run as one hashed folder, with its training data's figures, scores and a card."""
+    """Write what predicting needs of a run as one hashed folder, with training tiles' figures, scores and a card."""
     from diapir.pipeline.bundle import write_bundle
     from diapir.pipeline.bundle_files import CARD
 

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from diapir.faults import InputError
 from diapir.nets.encoders import TimmEncoder
-from diapir.nets.weights import fetch_pretrained, load_encoder_weights, load_tensors, save_tensors
+from diapir.nets.weights import (
+    fetch_pretrained,
+    load_encoder_weights,
+    load_tensors,
+    read_header,
+    require_fit,
+    save_tensors,
+)
 
 TENSORS = {
     "floats": torch.arange(6.0).reshape(2, 3),
@@ -39,6 +46,40 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         assert tensors[name].dtype == tensor.dtype
         assert torch.equal(tensors[name], tensor)
     assert [each.name for each in path.parent.iterdir()] == ["weights.safetensors"]
+
+
+def test_a_header_tells_shapes_and_facts_of_what_was_saved(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "weights", TENSORS, FACTS)
+    shapes, facts = read_header(tmp_path / "weights")
+    assert facts == FACTS
+    assert shapes == {name: tuple(tensor.shape) for name, tensor in TENSORS.items()}
+    (tmp_path / "cut").write_bytes((tmp_path / "weights").read_bytes()[:-1])
+    safetensors.torch.save_file(TENSORS, tmp_path / "foreign")
+    for name in ("cut", "foreign", "absent"):
+        with pytest.raises(InputError, match=f"{name}: expected"):
+            read_header(tmp_path / name)
+
+
+def test_facts_that_are_no_mapping_are_refused(tmp_path: Path) -> None:
+    for text in ("x 3", "x", "x {", "x " + "[" * 100_000):
+        safetensors.torch.save_file(TENSORS, tmp_path / "weights", metadata={"diapir": text})
+        for read in (read_header, load_tensors):
+            with pytest.raises(InputError, match="weights: its facts are not JSON"):
+                read(tmp_path / "weights")
+
+
+def test_tensors_that_are_not_the_nets_are_counted_and_one_is_named() -> None:
+    with torch.device("meta"):
+        net = nn.Linear(3, 2)
+    require_fit(Path("here"), net, {"weight": (2, 3), "bias": (2,)})
+    for shapes, told in (
+        ({"weight": (2, 3), "bias": (3,)}, "here: 1 of .*bias, expected .2,., found .3,."),
+        ({"weight": (2, 3)}, "here: 1 of .*bias, expected .2,., found none"),
+        ({"bias": (2,), "weights": (2, 3)}, "here: 2 of .*weight, expected .2, 3., found none"),
+        ({"weight": (2, 3), "bias": (2,), "a": ()}, "here: 1 of .*a, expected no such tensor, found"),
+    ):
+        with pytest.raises(InputError, match=told):
+            require_fit(Path("here"), net, shapes)
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bundles predict as their runs do, to the byte; whatever is wrong with one is told in words, and nothing is left half."""
+"""Bundles predict as their runs do, to the byte; whatever is wrong with one is told in words."""
 
 import copy
 import json
@@ -209,7 +209,7 @@ def test_a_run_with_damaged_parts_is_refused(run: Path, tmp_path: Path) -> None:
 def test_other_data_than_the_runs_are_refused(run: Path, bundled: Path, tmp_path: Path) -> None:
     write_data(make_synthetic(labelled=20, unlabelled=5, seed=2)[0], tmp_path / "others")
     for source in (run, bundled):
-        with pytest.raises(InputError, match="others: these are not the data that .* was trained on"):
+        with pytest.raises(InputError, match=r"others: these are not the data that .* was trained on"):
             write_bundle(source, tmp_path / "out", data_path=tmp_path / "others")
     assert not (tmp_path / "out").exists()
 
@@ -217,7 +217,7 @@ def test_other_data_than_the_runs_are_refused(run: Path, bundled: Path, tmp_path
 def test_a_run_that_made_no_data_of_its_own_needs_them_named(run: Path, path: Path, tmp_path: Path) -> None:
     fed = shutil.copytree(run, tmp_path / "fed")
     run_recipe(recipe({"data": {}}), fed, data_path=path, update=True)
-    with pytest.raises(InputError, match="--data: .*name a data set"):
+    with pytest.raises(InputError, match=r"--data: .*name a data set"):
         write_bundle(fed, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert write_bundle(fed, tmp_path / "out", data_path=path).statistics == open_model(tmp_path / "out").statistics
