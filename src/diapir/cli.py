@@ -193,12 +193,12 @@ def run(
 
         settings = smoke_recipe(settings)
 
-    from diapir.pipeline.run import run_recipe, show_plan, summary
+    from diapir.pipeline.run import require_one_way, run_recipe, show_plan, summary
 
     if plan:
         print(show_plan(settings, out, data_path=data, skip_bad=skip_bad))
         return
-    _require_one_way(devices=devices, side_by_side=side_by_side, scheduler=scheduler)
+    require_one_way(devices=devices, side_by_side=side_by_side, scheduler=scheduler)
     try:
         with _workers(side_by_side, scheduler, threads=threads, data_path=data, skip_bad=skip_bad) as do_steps:
             record = run_recipe(
@@ -210,21 +210,6 @@ def run(
         raise Stopped(stop.signal_number, "what is done is saved: the same command with --resume goes on") from None
     if record:
         print(summary(record, out))
-
-
-def _require_one_way(*, devices: int, side_by_side: int | None, scheduler: str | None) -> None:
-    """Refuse more than one way of using several devices."""
-    ways = {
-        f"--devices {devices}": devices > 1,
-        f"--side-by-side {side_by_side}": side_by_side is not None,
-        f"--scheduler {scheduler}": scheduler is not None,
-    }
-    chosen = [way for way, wanted in ways.items() if wanted]
-    if len(chosen) > 1:
-        raise InputError.of(
-            " ".join(chosen),
-            "choose one: --devices trains each net on several devices, the others several nets, each on its own",
-        )
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def test_a_header_tells_shapes_and_facts_of_what_was_saved(tmp_path: Path) -> No
     assert facts == FACTS
     assert shapes == {name: tuple(tensor.shape) for name, tensor in TENSORS.items()}
     (tmp_path / "cut").write_bytes((tmp_path / "weights").read_bytes()[:-1])
-    safetensors.torch.save_file(TENSORS, tmp_path / "foreign")
+    safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "foreign")
     for name in ("cut", "foreign", "absent"):
         with pytest.raises(InputError, match=f"{name}: expected"):
             read_header(tmp_path / name)
@@ -62,7 +62,7 @@ def test_a_header_tells_shapes_and_facts_of_what_was_saved(tmp_path: Path) -> No
 
 def test_facts_that_are_no_mapping_are_refused(tmp_path: Path) -> None:
     for text in ("x 3", "x", "x {", "x " + "[" * 100_000):
-        safetensors.torch.save_file(TENSORS, tmp_path / "weights", metadata={"diapir": text})
+        safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "weights", metadata={"diapir": text})
         for read in (read_header, load_tensors):
             with pytest.raises(InputError, match="weights: its facts are not JSON"):
                 read(tmp_path / "weights")

@@ -127,6 +127,25 @@ def run_recipe(
         return _finished_record(out) if fabric.is_global_zero else {}
 
 
+def require_one_way(*, devices: int, side_by_side: int | None, scheduler: str | None) -> None:
+    """Refuse more than one way of using several devices.
+
+    Raises:
+        InputError: naming those that were chosen.
+    """
+    ways = {
+        f"--devices {devices}": devices > 1,
+        f"--side-by-side {side_by_side}": side_by_side is not None,
+        f"--scheduler {scheduler}": scheduler is not None,
+    }
+    chosen = [way for way, wanted in ways.items() if wanted]
+    if len(chosen) > 1:
+        raise InputError.of(
+            " ".join(chosen),
+            "choose one: --devices trains each net on several devices, the others several nets, each on its own",
+        )
+
+
 def show_plan(recipe: Recipe, out: Path, *, data_path: Path | None, skip_bad: bool = False) -> str:
     """What `run_recipe` would do in `out`, a line a step; nothing is written."""
     data, _ = open_run_data(recipe, data_path, skip_bad=skip_bad)
