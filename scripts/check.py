@@ -16,8 +16,9 @@ CHECKS = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
     "types": ["mypy"],
-    # In three processes, for some tests wait; the slowest are named so that the suite stays quick.
-    "tests": ["pytest", "-n", "3", "--dist", "worksteal", "--durations=20", "--durations-min=4"],
+    # In three processes, for some tests wait, a file in one of them, for its fixtures are costly; the slowest are named
+    # so that the suite stays quick.
+    "tests": ["pytest", "-n", "3", "--dist", "loadfile", "--durations=20", "--durations-min=4"],
 }
 REAL_TILES = "$DIAPIR_TGS"
 # Those that cannot do without the real tiles name them first, the others take them where they are at hand.

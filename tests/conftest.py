@@ -9,7 +9,8 @@ import pytest
 
 from diapir.data.mosaic import Mosaics, find_mosaics
 from diapir.data.tgs import read_tgs
-from diapir.data.tiles import DataSet
+from diapir.data.tiles import DataSet, read_data, write_data
+from diapir.runs import locked_folder
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,14 @@ def tgs_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tgs_data(tgs_folder: Path) -> DataSet:
-    """The competition's real tiles, read once; not to be changed."""
-    return read_tgs(tgs_folder)
+def tgs_data(tgs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """The competition's real tiles, read once for all processes of a test run; not to be changed."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "real-tiles"
+    with locked_folder(shared, wait_s=300):
+        if not (shared / "set").exists():
+            write_data(read_tgs(tgs_folder), shared / "set")
+    return read_data(shared / "set")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Train the tiny fold to its end through deaths by SIGKILL; run as a script, for a fork needs a lone thread.
 
-Arguments: a folder, and names of RECIPES. In it comes a folder for each of these, and in that one for `steps` (it dies
-at random steps) and one for `times` (at random moments). Prints how often each was killed, as JSON.
+Arguments: a folder, and what is done in it: RECIPE/steps (it dies at random steps) or RECIPE/times (at random moments),
+with one of RECIPES. Each has a folder of its name. Prints how often each was killed, as JSON.
 """
 
 import json
@@ -31,10 +31,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 def main() -> None:
     torch.set_num_threads(1)
     kills = {}
-    for recipe in sys.argv[2:]:
-        for kind in ("steps", "times"):
-            name = f"{recipe}/{kind}"
-            kills[name] = train_through_deaths(Path(sys.argv[1]) / name, recipe=recipe, kind=kind)
+    for name in sys.argv[2:]:
+        recipe, kind = name.split("/")
+        kills[name] = train_through_deaths(Path(sys.argv[1]) / name, recipe=recipe, kind=kind)
     print(json.dumps(kills))
 
 
@@ -76,14 +75,14 @@ def train_and_die(folder: Path, *, recipe: str, last_breath: int | None) -> None
         os._exit(1)
 
 
-def killed_folders(folder: Path, *recipes: str) -> Path:
+def killed_folders(folder: Path, *names: str) -> Path:
     """The folder, with trainings in it that were killed again and again, in a process of their own."""
-    script = [sys.executable, __file__, str(folder), *recipes]
+    script = [sys.executable, __file__, str(folder), *names]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     kills = json.loads(done.stdout)
     assert all(count >= 1 for count in kills.values()), kills
-    assert min(count for name, count in kills.items() if name.endswith("steps")) == DEATHS_AT_STEPS
+    assert all(count == DEATHS_AT_STEPS for name, count in kills.items() if name.endswith("steps"))
     return folder
 
 

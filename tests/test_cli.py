@@ -454,15 +454,12 @@ def stopped_in_training(process: subprocess.Popen[str], number: signal.Signals) 
     return process.returncode, err.splitlines()[-1]
 
 
-def test_signals_to_a_real_process_cost_no_byte(tmp_path: Path) -> None:
+def test_ctrl_c_to_a_real_process_costs_no_byte(tmp_path: Path) -> None:
     path, out = written(tmp_path, LONG), tmp_path / "run"
-    steps = [0]
-    for (number, status), resume in zip(reversed(SIGNALS), [(), ("--resume",)], strict=True):
-        with started("run", path, "--out", out, *resume) as process:
-            told = f"stopped by {number.name}; what is done is saved: {ON}"
-            assert stopped_in_training(process, number) == (status, told)
-        steps.append(num_steps_saved(out))
-    assert steps == sorted(set(steps)), "each sitting takes steps of its own"
+    with started("run", path, "--out", out) as process:
+        told = f"stopped by SIGINT; what is done is saved: {ON}"
+        assert stopped_in_training(process, signal.SIGINT) == (130, told)
+    assert num_steps_saved(out) > 0
     assert not (out / "record.json").exists()
     recipe = tiny_run_recipe(LONG)
     pipeline.run_recipe(recipe, out, data_path=None, resume=True)

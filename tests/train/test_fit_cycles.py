@@ -142,7 +142,7 @@ def test_the_state_before_the_last_one_is_enough_at_any_step(
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return killed_folders(tmp_path_factory.mktemp("killed"), "restless") / "restless"
+    return killed_folders(tmp_path_factory.mktemp("killed"), "restless/steps", "restless/times") / "restless"
 
 
 @pytest.mark.parametrize("kind", ["steps", "times"])

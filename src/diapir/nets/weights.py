@@ -152,7 +152,7 @@ def _ask_hub(url: str) -> str | None:
 
     def ask() -> None:
         try:
-            hub.get_hf_file_metadata(url, timeout=patience_s)
+            hub.get_hf_file_metadata(url, timeout=2 * patience_s)  # by then nobody waits, so it is not told twice
             answers.append(None)
         except Exception as error:  # noqa: BLE001 - as above, and a thread must not print a traceback
             answers.append(_first_line(error))

@@ -6,7 +6,7 @@ from diapir.recipe.whole import Recipe
 
 LABELLED, UNLABELLED = 8, 4
 """Tiles that are enough for two folds."""
-_SIDE, _WIDTH = 64, 8  # 64 pixels are the least that the deepest of the nets take
+_SIDE, _WIDTH, _DEPTH = 64, 8, 3  # 64 pixels are the least that the deepest of the nets take
 _ENCODER, _BOTTLENECKS = "test_resnet", {"bes": "resnet26", "place-09": "legacy_seresnext26_32x4d"}
 _BATCH = LABELLED // 2  # a fold's training tiles, so that an epoch is a step
 
@@ -47,6 +47,8 @@ def _narrow(net: dict[str, Any]) -> None:
     for part in (net, net.get("encoder", {}), net.get("decoder", {})):
         for key in {"filters", "base", "width"} & part.keys():
             part[key] = min(part[key], _WIDTH)
+        if "depth" in part:
+            part["depth"] = min(part["depth"], _DEPTH)
         if "widths" in part:
             part["widths"] = [min(width, _WIDTH) for width in part["widths"]]
         if "weights" in part:
