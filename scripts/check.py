@@ -54,7 +54,9 @@ def main() -> int:
 def _check(name: str) -> int:
     command = ["-m", *CHECKS[name]]
     print(f"== {name}: {' '.join(command)}", flush=True)
-    return subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+    # A thread for each of the test processes, which are more than the cores already.
+    environment = os.environ | ({"OMP_NUM_THREADS": "1"} if name == "tests" else {})
+    return subprocess.run([sys.executable, *command], cwd=ROOT, check=False, env=environment).returncode
 
 
 def _benchmark(name: str) -> "int | None":

@@ -7,7 +7,7 @@ from diapir.recipe.whole import Recipe
 LABELLED, UNLABELLED = 8, 4
 """Tiles that are enough for two folds."""
 _SIDE, _WIDTH, _DEPTH = 64, 8, 3  # 64 pixels are the least that the deepest of the nets take
-_ENCODER, _BOTTLENECKS = "test_resnet", {"bes": "resnet26", "place-09": "legacy_seresnext26_32x4d"}
+_ENCODER, _BOTTLENECKS = "test_resnet", {"bes": "resnet14t", "place-09": "legacy_seresnext26_32x4d"}
 _BATCH = LABELLED // 2  # a fold's training tiles, so that an epoch is a step
 
 
