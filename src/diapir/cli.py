@@ -263,7 +263,7 @@ def bundle(
 
     model = write_bundle(run, out, data_path=data, licence=licence, with_onnx=onnx)
     files = sum(len(member.weights) for member in model.members)
-    print(f"{out}: {files} files of weights; {out / CARD} says what they are; digest {model.digest}")
+    print(f"{out}: files of weights: {files}; {out / CARD} says what they are; digest {model.digest}")
 
 
 @app.command("rollback")
