@@ -27,10 +27,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tgs_folder() -> Path:
     """The folder of the competition's real files, named by DIAPIR_TGS."""
-    name = os.environ.get("DIAPIR_TGS")
-    if not name:
-        pytest.skip("needs the competition's files: set DIAPIR_TGS to their folder")
-    return Path(name)
+    return _named_by("DIAPIR_TGS", "the competition's files")
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +50,11 @@ def tgs_mosaics(tgs_data: DataSet) -> Mosaics:
 @pytest.fixture(scope="session")
 def segy_folder() -> Path:
     """The folder of real SEG-Y files (f3.sgy, f3-withdead.sgy, volve10r12-full-twt-arb.sgy), named by DIAPIR_SEGY."""
-    name = os.environ.get("DIAPIR_SEGY")
+    return _named_by("DIAPIR_SEGY", "real SEG-Y files")
+
+
+def _named_by(variable: str, what: str) -> Path:
+    name = os.environ.get(variable)
     if not name:
-        pytest.skip("needs real SEG-Y files: set DIAPIR_SEGY to their folder")
+        pytest.skip(f"needs {what}: set {variable} to their folder")
     return Path(name)

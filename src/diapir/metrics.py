@@ -1,6 +1,7 @@
 """How good masks are: the competition's score, tile by tile, and how sure a mean of scores is."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,11 @@ def tile_scores(predicted: Tensor, truth: Tensor) -> Tensor:
     """
     intersection, union = _overlap(predicted != 0, truth)
     return _scores(intersection[0], union[0])
+
+
+def mask_scores(predicted: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """`tile_scores` of arrays: (n,)."""
+    return tile_scores(torch.from_numpy(predicted), torch.from_numpy(truth)).double().numpy()
 
 
 def scores_by_threshold(probability: Tensor, truth: Tensor, thresholds: Sequence[float] | Tensor) -> Tensor:

@@ -161,9 +161,19 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON with a final newline, never seen half written."""
+    write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+    """What `write_json` writes."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     # Names of files may hold bytes that are no UTF-8; as escapes, JSON holds them too.
-    write_bytes(path, text.encode(errors="backslashreplace"))
+    return text.encode(errors="backslashreplace")
+
+
+def json_digest(content: Any) -> str:
+    """SHA-256 over JSON values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path) -> Any:

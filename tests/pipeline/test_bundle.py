@@ -25,7 +25,7 @@ from diapir.pipeline.rollback import plan_rollback
 from diapir.pipeline.run import run_recipe
 from diapir.predict.submission import write_submission
 from diapir.recipe.whole import Recipe
-from diapir.runs import read_json, write_json
+from diapir.runs import json_digest, read_json, write_json
 from fake_training import TINY, tiny_run_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -314,7 +314,7 @@ def test_a_path_that_leads_outside_is_refused(bundle: Path, name: str) -> None:
     (bundle.parent / "outside").write_bytes(b"x")
     manifest = {key: value for key, value in read_json(bundle / MANIFEST).items() if key != "digest"}
     manifest["files"][name] = {"bytes": 1, "sha256": "0" * 64}
-    write_json(bundle / MANIFEST, manifest | {"digest": bundle_files._digest(manifest)})
+    write_json(bundle / MANIFEST, manifest | {"digest": json_digest(manifest)})
     assert "expected a name below the bundle's folder" in refusal(bundle)
 
 

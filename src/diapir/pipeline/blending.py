@@ -5,12 +5,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from diapir.data.mosaic import NONE
 from diapir.faults import InputError
-from diapir.metrics import tile_scores
+from diapir.metrics import mask_scores
 from diapir.pipeline.mosaics import mosaics_of
 from diapir.pipeline.plan import figures_of
 from diapir.pipeline.predictions import (
@@ -81,7 +80,7 @@ def blend(place: Workplace, step: BlendStep, *, folds: tuple[int, ...]) -> dict[
         has_salt=None if held_out_salt is None or salt is None else HasSalt(held_out_salt, salt),
     )
     write_predictions(folder, found)
-    scores = [_scores(masks > START, known.truth) for masks in (mean(known.members), held_out)]
+    scores = [mask_scores(masks > START, known.truth) for masks in (mean(known.members), held_out)]
     return built.record | {
         "ranges": ranges,
         "gain_over_mean": asdict(paired_gain(*scores)),
@@ -151,7 +150,7 @@ def _by_mosaics(
         by_others, _ = apply_mosaic_rules(predicted, replace(survey, truth_row=truth_row), rules=rules)
         own = place.numbers[rows] == fold
         after[own] = by_others[rows[own]]
-    scores = [_scores(masks, _truth(place, rows)) for masks in (held_out, after)]
+    scores = [mask_scores(masks, _truth(place, rows)) for masks in (held_out, after)]
     done = [{"rule": each.rule, "reached": each.num_reached, "changed": len(each.changed)} for each in records]
     return after, edited[count:], {"mosaic_rules": done, "mosaic_gain": asdict(paired_gain(*scores))}
 
@@ -170,10 +169,6 @@ def _crossed(
         is_known &= blended is not None
         salt[own] = 0 if blended is None else blended
     return masks, salt if is_known else None
-
-
-def _scores(masks: NDArray[Any], truth: Masks) -> NDArray[np.float64]:
-    return tile_scores(torch.from_numpy(masks), torch.from_numpy(truth)).double().numpy()
 
 
 def _truth(place: Workplace, rows: NDArray[np.int64]) -> Masks:

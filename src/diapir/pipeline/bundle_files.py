@@ -1,6 +1,5 @@
 """The files of a bundle, and the manifest that lists them: what is read of a folder that a stranger may have made."""
 
-import hashlib
 import json
 import os
 import stat
@@ -9,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.runs import sha256_of_file, write_json
+from diapir.runs import json_bytes, json_digest, sha256_of_file, write_json
 
 MANIFEST, CARD = "bundle.json", "card.md"
 FORMAT, VERSION = "diapir bundle", 1
@@ -30,7 +29,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any], *, names: Iterable[st
         for name in sorted(names)
     }
     content = {"format": FORMAT, "version": VERSION, **facts, "files": files}
-    manifest = content | {"digest": _digest(content)}
+    manifest = content | {"digest": json_digest(content)}
     write_json(folder / MANIFEST, manifest)
     return manifest
 
@@ -76,7 +75,7 @@ def _is_as_written(manifest: Mapping[str, Any], text: bytes) -> bool:
     content = {key: value for key, value in manifest.items() if key != "digest"}
     try:
         # The text as well, for a key given twice would be lost to the digest.
-        return manifest.get("digest") == _digest(content) and text == _text(manifest)
+        return manifest.get("digest") == json_digest(content) and text == json_bytes(manifest)
     except RecursionError:
         return False
 
@@ -143,12 +142,3 @@ def _faults_of_files(folder: Path, listed: Mapping[str, tuple[int, str]], found:
             yield Fault(str(path), f"expected {size} bytes, found {actual}: it was changed or damaged, {_AGAIN}")
         elif sha256_of_file(path) != digest:
             yield Fault(str(path), f"it does not match its SHA-256 in {MANIFEST}: it was changed or damaged, {_AGAIN}")
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _text(manifest: Mapping[str, Any]) -> bytes:
-    """The bytes that `write_json` writes."""
-    return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")

@@ -1,7 +1,5 @@
 """What a run has to do: each step's identity, and whether it was done, was begun, or must be done again."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from diapir.pipeline.workplace import folds_to_keep, held_out_folds, step_named
 from diapir.recipe.nets import trained_encoder
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Step, Submit, Train, sources
 from diapir.recipe.whole import Recipe
-from diapir.runs import read_json, sha256_of_file, write_json
+from diapir.runs import json_digest, read_json, sha256_of_file, write_json
 
 RECIPE, FOLDS, RECORD = "recipe.yaml", "folds.csv", "record.json"
 STEP = "step.json"
@@ -47,11 +45,11 @@ def plan_steps(recipe: Recipe, out: Path, *, data_digest: str) -> list[Planned]:
             facts["data"] = data_digest
         if isinstance(step, Train) and (files := _files(recipe.of_step(step))):
             facts["files"] = files
-        digest = _digest(facts)
+        digest = json_digest(facts)
         state = _state(out / step.name, digest)
         if state == "changed" and isinstance(step, PredictStep | BlendStep):
             # More folds' own predictions than are asked for do no harm.
-            fuller = _digest(facts | {"settings": facts["settings"] | {"folds_kept": held_out_folds(recipe)}})
+            fuller = json_digest(facts | {"settings": facts["settings"] | {"folds_kept": held_out_folds(recipe)}})
             if _state(out / step.name, fuller) == "done":
                 digest, state = fuller, "done"
         digests[step.name] = digest
@@ -120,10 +118,6 @@ def plan_text(planned: Sequence[Planned]) -> str:
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]) for row in rows
     )
-
-
-def _digest(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _files(own: Recipe) -> dict[str, str | None]:

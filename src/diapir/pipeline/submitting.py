@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from diapir.data.tiles import TileSet
-from diapir.metrics import bootstrap_interval, tile_scores
+from diapir.metrics import bootstrap_interval, mask_scores
 from diapir.pipeline.predictions import Predictions
 from diapir.pipeline.workplace import Workplace
 from diapir.predict.comparing import HELD_OUT, write_held_out
@@ -82,8 +81,7 @@ def _choose_threshold(
         honest = scores[rows, np.arange(len(rows))]
     else:
         threshold, kind = wanted, "at the recipe's threshold"
-        predicted = torch.from_numpy(probability > threshold)
-        honest = tile_scores(predicted, torch.from_numpy(tiles.masks)).double().numpy()
+        honest = mask_scores(probability > threshold, tiles.masks)
     interval = bootstrap_interval(honest, rng=np.random.default_rng(0))
     figures = {
         "score": round(float(honest.mean()), 5),

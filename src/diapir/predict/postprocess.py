@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from diapir.data.tiles import is_constant
 from diapir.faults import Fault, raise_if_any
-from diapir.metrics import tile_scores
+from diapir.metrics import mask_scores
 from diapir.predict.gain import Gain, paired_gain
 
 Masks = NDArray[np.uint8]
@@ -112,7 +111,7 @@ def apply_edits(
     masks = np.empty(tiles.images.shape, np.uint8)
     for rows in _chunks(len(tiles)):
         masks[rows] = salt_above(tiles.probability[rows], START)
-    scores = None if truth is None else _scores(masks, truth)
+    scores = None if truth is None else mask_scores(masks, truth)
     if scores is not None and score is None:
         score = float(scores.mean())
     records = []
@@ -125,7 +124,7 @@ def apply_edits(
         if scores is not None and truth is not None:
             before, scores = scores, scores.copy()
             rows_changed = np.flatnonzero(changed)
-            scores[rows_changed] = _scores(masks[rows_changed], truth[rows_changed])
+            scores[rows_changed] = mask_scores(masks[rows_changed], truth[rows_changed])
             gain = paired_gain(before, scores)
         records.append(EditRecord(edit.name, int((changed > 0).sum()), int(changed.sum()), gain=gain))
     return masks, records
@@ -217,10 +216,6 @@ def _change(masks: Masks, edit: Edit, tiles: Prediction) -> NDArray[np.int64]:
         changed[rows] = (edited != masks[rows]).sum(axis=(1, 2))
         masks[rows] = edited
     return changed
-
-
-def _scores(masks: Masks, truth: Masks) -> NDArray[np.float64]:
-    return tile_scores(torch.from_numpy(masks), torch.from_numpy(truth)).double().numpy()
 
 
 def _small_pieces(

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +13,7 @@ from diapir.data.rle import decode
 from diapir.data.tables import read_table
 from diapir.data.tiles import TILE, coverage_classes
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.metrics import bootstrap_interval, tile_scores
+from diapir.metrics import bootstrap_interval, mask_scores
 from diapir.predict.submission import Submission, mask_faults, read_submission
 from diapir.runs import provenance, sha256_of_file, write_json
 
@@ -81,7 +80,7 @@ def score_submission(submission_path: Path, truth_path: Path, *, depths_path: Pa
     tiles = tuple(truth.texts)
     _require_scorable(submission, truth)
     masks = [decode([source.texts[tile] for tile in tiles], height=TILE, width=TILE) for source in (submission, truth)]
-    scores = tile_scores(torch.from_numpy(masks[0]), torch.from_numpy(masks[1])).double().numpy()
+    scores = mask_scores(masks[0], masks[1])
     depths_m = np.array([depths.get(tile, np.nan) for tile in tiles])
     rng = np.random.default_rng(_SEED)
     return Scoring(

@@ -1,7 +1,5 @@
 """A whole run in one recipe: every section together, refused where they make no sense, and with a digest."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
@@ -14,6 +12,7 @@ from diapir.recipe.semi import CoTraining, MeanTeacher, Semi
 from diapir.recipe.steps import STRAIGHT, BlendStep, Name, PostProcessStep, PredictStep, Step, Train, step_faults
 from diapir.recipe.tiles import Data, Folds, Framing, Input
 from diapir.recipe.training import Augment, Average, Loss, Stage
+from diapir.runs import json_digest
 
 PredictWeights = Literal["best", "last", "snapshots"]
 
@@ -72,7 +71,7 @@ class Recipe(Model):
     def digest(self) -> str:
         """SHA-256 over every setting, defaults included; `name` and `about` do not count."""
         settings = self.model_dump(mode="json", exclude={"name", "about"})
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        return json_digest(settings)
 
     @property
     def all_steps(self) -> tuple[Step, ...]:
