@@ -1,0 +1,26 @@
+"""Amplitudes as grey values: how a survey comes to look like the tiles that nets were trained on."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHARE = 0.995
+"""Of a survey's live samples, those that lie within its limit; the rest is cut off at black and white."""
+
+
+def amplitude_limit(values: NDArray[np.float32]) -> float:
+    """The size that SHARE of the amplitudes other than zero do not exceed; 1 where all are zero.
+
+    Args:
+        values: of any shape, finite.
+    """
+    sizes = np.abs(values[values != 0])
+    limit = float(np.quantile(sizes, SHARE, method="lower")) if sizes.size else 0.0
+    return limit or 1.0
+
+
+def to_grey(values: NDArray[np.float32], *, limit: float) -> NDArray[np.uint8]:
+    """Grey values of amplitudes: 0 for -limit and below, 255 for limit and above, 128 for 0; of the same shape."""
+    scaled = values * np.float32(127.5 / limit)
+    scaled += np.float32(128)  # 127.5 in the middle, and half a grey for rounding down
+    np.clip(scaled, 0, 255, out=scaled)
+    return scaled.astype(np.uint8)

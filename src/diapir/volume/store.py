@@ -1,0 +1,320 @@
+"""Surveys on disk: Zarr format 3, arrays over inline, crossline and sample, cut for sections each way and for blocks.
+
+A store is a group. Its attributes hold the grid and where the survey came from; its arrays are `amplitude` or what was
+found in it, the numbers and positions of its traces, which of them are live, and every byte of the SEG-Y file that is
+no sample, so that a file can be written again without the first one.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice, product
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec
+
+from diapir.faults import Fault, InputError, raise_if_any
+from diapir.volume.line_numbers import Axis
+
+Unit = Literal["ms", "m", "ft"]
+Shape = tuple[int, ...]
+Lines = slice
+"""Inlines or crosslines by their place in the grid, from 0 on, in steps of 1."""
+
+DIMENSIONS = ("inline", "crossline", "sample")
+VOLUMES = {"amplitude": "float32", "probability": "float16", "disagreement": "float16", "mask": "uint8"}
+"""Arrays over the whole grid, with the type of their numbers."""
+MAPS = {"live": "bool", "x": "float64", "y": "float64", "trace_row": "int64"}
+"""Arrays over inlines and crosslines."""
+STRIP = 16
+"""Lines that are read together at the price of one: the side of a chunk."""
+
+_FORMAT, _VERSION = "diapir survey", 1
+_NAME = "diapir"
+_SHARD_LINES, _MOST_SAMPLES = 64, 1024
+_MOST_PLACES, _MOST_AXIS = 2**33, 2**31
+_AGAIN = "ingest or segment again, or use another copy"
+_FEW = 5
+# A chunk of nothing but zeros is written like any other: one that is absent is a loss.
+zarr.config.set({"array.write_empty_chunks": True})
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the samples of a survey lie.
+
+    Args:
+        first_sample: time or depth of the first sample.
+        interval: from one sample to the next, in the same unit.
+    """
+
+    inlines: Axis
+    crosslines: Axis
+    num_samples: int
+    first_sample: float
+    interval: float
+    unit: Unit
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Inlines, crosslines, samples."""
+        return self.inlines.count, self.crosslines.count, self.num_samples
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """A survey on disk, or what was found in one.
+
+    Args:
+        facts: where it came from; plain JSON values.
+    """
+
+    path: Path
+    grid: Grid
+    facts: Mapping[str, Any]
+    group: zarr.Group
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """Those of VOLUMES that it has."""
+        return tuple(name for name in VOLUMES if name in self.group)
+
+
+def new_store(path: Path, grid: Grid, facts: Mapping[str, Any]) -> Store:
+    """A store without arrays but those of its axes, in a folder that is absent or empty."""
+    group = zarr.open_group(path, mode="w-" if not path.exists() else "a", zarr_format=3)
+    group.update_attributes({_NAME: {"format": _FORMAT, "version": _VERSION, "grid": asdict(grid), "facts": facts}})
+    store = Store(path, grid, facts, group)
+    for name, axis in (("inline", grid.inlines), ("crossline", grid.crosslines)):
+        put_array(store, name, axis.first + axis.step * np.arange(axis.count), dimensions=(name,))
+    samples = grid.first_sample + grid.interval * np.arange(grid.num_samples)
+    put_array(store, "sample", samples, dimensions=("sample",), attributes={"units": grid.unit})
+    return store
+
+
+def put_array(
+    store: Store,
+    name: str,
+    values: NDArray[Any],
+    *,
+    dimensions: tuple[str, ...] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a whole array that fits in memory."""
+    array = store.group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=tuple(max(side, 1) for side in values.shape),
+        dimension_names=dimensions,
+        attributes=dict(attributes or {}),
+    )
+    array[...] = values
+
+
+def put_map(store: Store, name: str, values: NDArray[Any]) -> None:
+    """Write one of MAPS: (inlines, crosslines)."""
+    assert values.shape == store.grid.shape[:2]
+    put_array(store, name, values.astype(MAPS[name]), dimensions=DIMENSIONS[:2])
+
+
+def add_volume(store: Store, name: str, *, chunk: Shape, shard: Shape | None) -> zarr.Array[Any]:
+    """Make an array over the whole grid, to be filled shard by shard; each chunk has a checksum (CRC-32C).
+
+    Args:
+        name: one of VOLUMES.
+        chunk: what is read as a whole.
+        shard: what is written as a whole, a file each; None where that is the chunk.
+    """
+    return store.group.create_array(
+        name,
+        shape=store.grid.shape,
+        dtype=VOLUMES[name],
+        chunks=chunk,
+        shards=shard,
+        compressors=Crc32cCodec(),
+        filters=None,
+        dimension_names=DIMENSIONS,
+    )
+
+
+def cut_of(shape: Shape) -> tuple[Shape, Shape]:
+    """Chunk and shard for a volume that is filled block by block, and read by sections both ways."""
+    depth = min(shape[2], _MOST_SAMPLES)
+    return (STRIP, STRIP, depth), (_SHARD_LINES, _SHARD_LINES, depth)
+
+
+def strip_cut(shape: Shape, *, along: Literal["inline", "crossline"]) -> tuple[Shape, Shape]:
+    """Chunk and shard for a volume that is filled strip by strip: STRIP lines of `along` at a time."""
+    depth = min(shape[2], _MOST_SAMPLES)
+    shard = (STRIP, _SHARD_LINES, depth) if along == "inline" else (_SHARD_LINES, STRIP, depth)
+    return (STRIP, STRIP, depth), shard
+
+
+def open_store(path: Path) -> Store:
+    """A store that is whole: all of its files were looked for.
+
+    Raises:
+        InputError: it is none, was not finished, has arrays of another shape, or lacks files; with every fault.
+    """
+    group = _open_group(path)
+    raw = group.attrs.asdict().get(_NAME)
+    if not isinstance(raw, dict) or raw.get("format") != _FORMAT:
+        raise InputError.of(path, "expected a store that diapir survey wrote, found another kind of Zarr group")
+    if raw.get("version") != _VERSION:
+        raise InputError.of(path, f"expected version {_VERSION} of the store, found {raw.get('version')}: {_AGAIN}")
+    grid = _stored_grid(path, raw.get("grid"))
+    facts = raw.get("facts")
+    if not isinstance(facts, dict):
+        raise InputError.of(path, f"expected facts about where it came from, found none: {_AGAIN}")
+    if facts.get("finished") is False:
+        raise InputError.of(path, "it was not finished; the command that began it goes on when it is given again")
+    store = Store(path, grid, facts, group)
+    raise_if_any(_faults(store))
+    return store
+
+
+def finish(store: Store, facts: Mapping[str, Any]) -> None:
+    """Say that a store is whole, and what else came to be known of it."""
+    raw: Any = store.group.attrs.asdict()[_NAME]
+    store.group.update_attributes({_NAME: {**raw, "facts": {**store.facts, **facts, "finished": True}}})
+
+
+def read_volume(
+    store: Store, name: str, *, inlines: Lines = slice(None), crosslines: Lines = slice(None)
+) -> NDArray[Any]:
+    """Some lines of a volume: (inlines, crosslines, samples).
+
+    Raises:
+        InputError: there is no such volume, a file of it is absent by now, or does not match its checksum.
+    """
+    if name not in store.volumes:
+        raise InputError.of(store.path, f"expected a volume {name}, found {', '.join(store.volumes) or 'none'}")
+    try:
+        found: NDArray[Any] = np.asarray(_array(store, name)[inlines, crosslines])
+    except (ValueError, OSError) as error:
+        raise_if_any(_missing(store, name))
+        raise InputError.of(
+            store.path / name, f"its bytes are not those that were written ({error}): {_AGAIN}"
+        ) from None
+    return found
+
+
+def read_map(store: Store, name: str) -> NDArray[Any]:
+    """One of MAPS: (inlines, crosslines).
+
+    Raises:
+        InputError: as `read_volume`.
+    """
+    return read_array(store, name)
+
+
+def read_array(store: Store, name: str) -> NDArray[Any]:
+    """A whole array of the store.
+
+    Raises:
+        InputError: there is none, or its bytes are damaged.
+    """
+    if name not in store.group:
+        raise InputError.of(store.path, f"expected an array {name}, found none: {_AGAIN}")
+    try:
+        return np.asarray(_array(store, name)[...])
+    except (ValueError, OSError, RuntimeError) as error:
+        raise InputError.of(
+            store.path / name, f"its bytes are not those that were written ({error}): {_AGAIN}"
+        ) from None
+
+
+def _array(store: Store, name: str) -> zarr.Array[Any]:
+    array = store.group[name]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+def _open_group(path: Path) -> zarr.Group:
+    if not path.is_dir():
+        raise InputError.of(path, "expected a store, a folder that diapir survey ingest wrote; found none")
+    try:
+        return zarr.open_group(path, mode="r", zarr_format=3)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError.of(path, f"expected a store that diapir survey wrote, found none ({reason})") from None
+
+
+def _stored_grid(path: Path, raw: Any) -> Grid:
+    """The grid as `asdict` gave it.
+
+    Raises:
+        InputError: it was not given by it, or no survey has it.
+    """
+    try:
+        grid = Grid(
+            _stored_axis(raw["inlines"]),
+            _stored_axis(raw["crosslines"]),
+            _whole(raw["num_samples"]),
+            float(raw["first_sample"]),
+            float(raw["interval"]),
+            raw["unit"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError.of(path, f"expected inlines, crosslines and samples of a survey ({error}): {_AGAIN}") from None
+    is_sound = (
+        all(0 < side <= _MOST_AXIS for side in grid.shape)
+        and grid.shape[0] * grid.shape[1] <= _MOST_PLACES
+        and min(grid.inlines.step, grid.crosslines.step) > 0
+        and math.isfinite(grid.first_sample)
+        and 0 < grid.interval < math.inf
+        and grid.unit in get_args(Unit)
+    )
+    if not is_sound:
+        raise InputError.of(path, f"its grid is none that a survey has ({grid}): {_AGAIN}")
+    return grid
+
+
+def _stored_axis(raw: Any) -> Axis:
+    return Axis(_whole(raw["first"]), _whole(raw["step"]), _whole(raw["count"]))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is no whole number")
+    return value
+
+
+def _faults(store: Store) -> Iterator[Fault]:
+    shape = store.grid.shape
+    expected = dict.fromkeys(store.volumes, shape) | dict.fromkeys(MAPS, shape[:2])
+    for name, wanted in expected.items():
+        try:
+            array = _array(store, name)
+        except (KeyError, AssertionError, ValueError, TypeError, OSError) as error:
+            yield Fault(f"{store.path / name}", f"expected an array, found none ({type(error).__name__}): {_AGAIN}")
+            continue
+        kind = (VOLUMES | MAPS)[name]
+        if array.shape != wanted or str(array.dtype) != kind:
+            found = f"{array.dtype} {array.shape}"
+            yield Fault(f"{store.path / name}", f"expected {kind} {wanted}, as its grid says, found {found}: {_AGAIN}")
+        elif name in VOLUMES and max(array.shards or array.chunks) > max(_SHARD_LINES, _MOST_SAMPLES):
+            yield Fault(f"{store.path / name}", f"its chunks are none that diapir writes ({array.chunks}): {_AGAIN}")
+        else:
+            yield from _missing(store, name)
+
+
+def _missing(store: Store, name: str) -> list[Fault]:
+    """A fault that names the first files that an array lacks."""
+    array, folder = _array(store, name), store.path / name
+    steps = array.shards or array.chunks
+    counts = [-(-side // step) for side, step in zip(array.shape, steps, strict=True)]
+    present = {f"{place}/{file}" for place, _, files in os.walk(folder / "c") for file in files}
+    # Where all but a few lines of a lying shape are missing, the first few are found at once.
+    keys = (str(folder.joinpath("c", *map(str, key))) for key in product(*map(range, counts)))
+    missing = list(islice((key for key in keys if key not in present), _FEW))
+    if not missing:
+        return []
+    total, shown = math.prod(counts), ", ".join(missing)
+    return [Fault(str(folder), f"expected {total} files of chunks, found {len(present)}; missing: {shown}: {_AGAIN}")]
