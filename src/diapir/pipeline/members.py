@@ -5,15 +5,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.nets.build import build_model
 from diapir.nets.framing import Frame, InputSpec
 from diapir.nets.weights import read_header, require_fit
+from diapir.pipeline.blending import mean_has_salt
 from diapir.pipeline.plan import FOLDS, RECIPE, RECORD, STEP, figures_of
 from diapir.pipeline.predicting import stored_spec
 from diapir.pipeline.workplace import fold_folder, folds_of, trained_step
+from diapir.predict.build import BuiltBlend, stored_blend
+from diapir.predict.ensemble import Range
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, Step, sources
 from diapir.recipe.whole import Recipe
 from diapir.train.sitting import stage_frame
@@ -102,6 +106,25 @@ def blend_figures(run: Path, step: BlendStep) -> dict[str, Any]:
             run / step.name / STEP, f"expected members from 0 to {len(step.of) - 1}; use another copy of the run"
         )
     return figures
+
+
+def built_blend(run: Path, step: BlendStep) -> tuple[BuiltBlend, list[Range]]:
+    """A blend as the run decided it, tried on a pixel before its members are asked for their tiles.
+
+    Raises:
+        InputError: its note is absent or damaged.
+    """
+    kept = blend_figures(run, step)
+    try:
+        built = stored_blend(step.ensemble, kept)
+        ranges = [(float(low), float(high)) for low, high in kept.get("ranges", ())]
+        built.blend([np.full((1, 1, 1), 0.5, np.float16) for _ in built.needed], ranges=ranges)
+        mean_has_salt(built, [np.ones(1, np.float32) for _ in built.needed])
+    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, AssertionError):
+        raise InputError.of(
+            run / step.name / STEP, "expected what the blend decided; use another copy of the run"
+        ) from None
+    return built, ranges
 
 
 def members_of(run: Path, recipe: Recipe) -> tuple[Member, ...]:

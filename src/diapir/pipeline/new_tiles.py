@@ -14,13 +14,12 @@ from diapir.data.tiles import DataSet, TileSet
 from diapir.faults import InputError
 from diapir.pipeline.blending import mean_has_salt
 from diapir.pipeline.bundle import open_model
-from diapir.pipeline.members import blend_figures, steps_behind
+from diapir.pipeline.members import built_blend, steps_behind
 from diapir.pipeline.mosaics import mosaics_of
 from diapir.pipeline.plan import FOLDS, STEP, figures_of
 from diapir.pipeline.predicting import mean_batches
 from diapir.pipeline.workplace import step_named, trained_step
-from diapir.predict.build import BuiltBlend, build_edits, stored_blend
-from diapir.predict.ensemble import Range
+from diapir.predict.build import build_edits
 from diapir.predict.mosaic_edits import apply_mosaic_rules
 from diapir.predict.mosaic_rules import labelled_survey
 from diapir.predict.postprocess import Masks, Prediction, apply_edits
@@ -97,25 +96,10 @@ def _predicted(task: _Task, step: PredictStep) -> _Found:
 
 
 def _blended(task: _Task, step: BlendStep) -> _Found:
-    built, ranges = _stored(task, step)
+    built, ranges = built_blend(task.run, step)
     parts = [_result_of(task, step.of[member]) for member in built.needed]
     mask = built.blend([part.mask for part in parts], ranges=ranges).astype(np.float16)
     return _Found(mask, mean_has_salt(built, [part.has_salt for part in parts]))
-
-
-def _stored(task: _Task, step: BlendStep) -> tuple[BuiltBlend, list[Range]]:
-    """A blend as the run decided it, tried on a pixel before its members are asked for their tiles."""
-    kept = blend_figures(task.run, step)
-    try:
-        built = stored_blend(step.ensemble, kept)
-        ranges = [(float(low), float(high)) for low, high in kept.get("ranges", ())]
-        built.blend([np.full((1, 1, 1), 0.5, np.float16) for _ in built.needed], ranges=ranges)
-        mean_has_salt(built, [np.ones(1, np.float32) for _ in built.needed])
-    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, AssertionError):
-        raise InputError.of(
-            task.run / step.name / STEP, "expected what the blend decided; use another copy of the run"
-        ) from None
-    return built, ranges
 
 
 def _edited(task: _Task, step: PostProcessStep) -> _Found:

@@ -182,11 +182,22 @@ def samples(segy: Segy, rows: Rows) -> NDArray[np.float32]:
     Raises:
         InputError: the file is no longer what it was.
     """
-    values = np.empty((_count(segy, rows), segy.num_samples), np.float32)
+    return traces(segy, rows)[1]
+
+
+def traces(segy: Segy, rows: Rows) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """What `raw_headers` and what `samples` gives, in one reading.
+
+    Raises:
+        InputError: the file is no longer what it was.
+    """
+    headers = np.empty((_count(segy, rows), segy.header_bytes), np.uint8)
+    values = np.empty((len(headers), segy.num_samples), np.float32)
     for start, raw in _raw_pieces(segy, rows):
-        target = values[start : start + len(raw)]
-        decode_into(target, raw[:, segy.header_bytes :], stored=segy.layout.stored, order=segy.layout.order)
-    return values
+        span = slice(start, start + len(raw))
+        headers[span] = raw[:, : segy.header_bytes]
+        decode_into(values[span], raw[:, segy.header_bytes :], stored=segy.layout.stored, order=segy.layout.order)
+    return headers, values
 
 
 def _count(segy: Segy, rows: Rows) -> int:

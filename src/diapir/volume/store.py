@@ -7,7 +7,7 @@ no sample, so that a file can be written again without the first one.
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice, product
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.volume.line_numbers import Axis
@@ -36,7 +36,8 @@ STRIP = 16
 
 _FORMAT, _VERSION = "diapir survey", 1
 _NAME = "diapir"
-_SHARD_LINES, _MOST_SAMPLES = 64, 1024
+_SHARD_LINES, _MOST_SAMPLES, _BLOCK_BYTES = 64, 1024, 64 << 20
+_BYTES_A_CHUNK = 4 << 20
 _MOST_PLACES, _MOST_AXIS = 2**33, 2**31
 _AGAIN = "ingest or segment again, or use another copy"
 _FEW = 5
@@ -110,7 +111,7 @@ def put_array(
         name,
         shape=values.shape,
         dtype=values.dtype,
-        chunks=tuple(max(side, 1) for side in values.shape),
+        chunks=tuple(min(max(side, 1), _MOST_SAMPLES) for side in values.shape),
         dimension_names=dimensions,
         attributes=dict(attributes or {}),
     )
@@ -123,18 +124,30 @@ def put_map(store: Store, name: str, values: NDArray[Any]) -> None:
     put_array(store, name, values.astype(MAPS[name]), dimensions=DIMENSIONS[:2])
 
 
-def add_volume(store: Store, name: str, *, chunk: Shape, shard: Shape | None) -> zarr.Array[Any]:
+def put_bytes(store: Store, name: str, pieces: Iterable[bytes], *, size: int) -> None:
+    """Write bytes that come some at a time: uint8 (size,)."""
+    array = store.group.create_array(
+        name, shape=(size,), dtype="uint8", chunks=(min(max(size, 1), _BYTES_A_CHUNK),), compressors=ZstdCodec(level=1)
+    )
+    start = 0
+    for piece in pieces:
+        array[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+        start += len(piece)
+    assert start == size
+
+
+def add_volume(store: Store, name: str, *, chunk: Shape, shard: Shape | None, kind: str = "") -> zarr.Array[Any]:
     """Make an array over the whole grid, to be filled shard by shard; each chunk has a checksum (CRC-32C).
 
     Args:
-        name: one of VOLUMES.
+        name: one of VOLUMES; or of another `kind` of numbers, for work that is under way.
         chunk: what is read as a whole.
         shard: what is written as a whole, a file each; None where that is the chunk.
     """
     return store.group.create_array(
         name,
         shape=store.grid.shape,
-        dtype=VOLUMES[name],
+        dtype=kind or VOLUMES[name],
         chunks=chunk,
         shards=shard,
         compressors=Crc32cCodec(),
@@ -144,9 +157,14 @@ def add_volume(store: Store, name: str, *, chunk: Shape, shard: Shape | None) ->
 
 
 def cut_of(shape: Shape) -> tuple[Shape, Shape]:
-    """Chunk and shard for a volume that is filled block by block, and read by sections both ways."""
-    depth = min(shape[2], _MOST_SAMPLES)
-    return (STRIP, STRIP, depth), (_SHARD_LINES, _SHARD_LINES, depth)
+    """Chunk and shard for a volume that is filled block by block, and read by sections both ways.
+
+    A block of whole traces under a shard is 64 MiB of float32 at most, or a chunk.
+    """
+    depth, lines = min(shape[2], _MOST_SAMPLES), _SHARD_LINES
+    while lines > STRIP and lines * lines * shape[2] * 4 > _BLOCK_BYTES:
+        lines //= 2
+    return (STRIP, STRIP, depth), (lines, lines, depth)
 
 
 def strip_cut(shape: Shape, *, along: Literal["inline", "crossline"]) -> tuple[Shape, Shape]:
@@ -162,21 +180,20 @@ def open_store(path: Path) -> Store:
     Raises:
         InputError: it is none, was not finished, has arrays of another shape, or lacks files; with every fault.
     """
-    group = _open_group(path)
-    raw = group.attrs.asdict().get(_NAME)
-    if not isinstance(raw, dict) or raw.get("format") != _FORMAT:
-        raise InputError.of(path, "expected a store that diapir survey wrote, found another kind of Zarr group")
-    if raw.get("version") != _VERSION:
-        raise InputError.of(path, f"expected version {_VERSION} of the store, found {raw.get('version')}: {_AGAIN}")
-    grid = _stored_grid(path, raw.get("grid"))
-    facts = raw.get("facts")
-    if not isinstance(facts, dict):
-        raise InputError.of(path, f"expected facts about where it came from, found none: {_AGAIN}")
-    if facts.get("finished") is False:
+    store = _open(path, mode="r")
+    if store.facts.get("finished") is not True:
         raise InputError.of(path, "it was not finished; the command that began it goes on when it is given again")
-    store = Store(path, grid, facts, group)
     raise_if_any(_faults(store))
     return store
+
+
+def open_unfinished(path: Path) -> Store:
+    """A store whose volumes are being filled.
+
+    Raises:
+        InputError: it is none.
+    """
+    return _open(path, mode="r+")
 
 
 def finish(store: Store, facts: Mapping[str, Any]) -> None:
@@ -196,7 +213,7 @@ def read_volume(
     if name not in store.volumes:
         raise InputError.of(store.path, f"expected a volume {name}, found {', '.join(store.volumes) or 'none'}")
     try:
-        found: NDArray[Any] = np.asarray(_array(store, name)[inlines, crosslines])
+        found: NDArray[Any] = np.asarray(array_of(store, name)[inlines, crosslines])
     except (ValueError, OSError) as error:
         raise_if_any(_missing(store, name))
         raise InputError.of(
@@ -223,24 +240,38 @@ def read_array(store: Store, name: str) -> NDArray[Any]:
     if name not in store.group:
         raise InputError.of(store.path, f"expected an array {name}, found none: {_AGAIN}")
     try:
-        return np.asarray(_array(store, name)[...])
+        return np.asarray(array_of(store, name)[...])
     except (ValueError, OSError, RuntimeError) as error:
         raise InputError.of(
             store.path / name, f"its bytes are not those that were written ({error}): {_AGAIN}"
         ) from None
 
 
-def _array(store: Store, name: str) -> zarr.Array[Any]:
+def array_of(store: Store, name: str) -> zarr.Array[Any]:
+    """One of its arrays, to be read or filled in parts."""
     array = store.group[name]
     assert isinstance(array, zarr.Array)
     return array
 
 
-def _open_group(path: Path) -> zarr.Group:
+def _open(path: Path, *, mode: Literal["r", "r+"]) -> Store:
+    group = _open_group(path, mode=mode)
+    raw = group.attrs.asdict().get(_NAME)
+    if not isinstance(raw, dict) or raw.get("format") != _FORMAT:
+        raise InputError.of(path, "expected a store that diapir survey wrote, found another kind of Zarr group")
+    if raw.get("version") != _VERSION:
+        raise InputError.of(path, f"expected version {_VERSION} of the store, found {raw.get('version')}: {_AGAIN}")
+    facts = raw.get("facts")
+    if not isinstance(facts, dict):
+        raise InputError.of(path, f"expected facts about where it came from, found none: {_AGAIN}")
+    return Store(path, _stored_grid(path, raw.get("grid")), facts, group)
+
+
+def _open_group(path: Path, *, mode: Literal["r", "r+"]) -> zarr.Group:
     if not path.is_dir():
         raise InputError.of(path, "expected a store, a folder that diapir survey ingest wrote; found none")
     try:
-        return zarr.open_group(path, mode="r", zarr_format=3)
+        return zarr.open_group(path, mode=mode, zarr_format=3)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError.of(path, f"expected a store that diapir survey wrote, found none ({reason})") from None
@@ -291,7 +322,7 @@ def _faults(store: Store) -> Iterator[Fault]:
     expected = dict.fromkeys(store.volumes, shape) | dict.fromkeys(MAPS, shape[:2])
     for name, wanted in expected.items():
         try:
-            array = _array(store, name)
+            array = array_of(store, name)
         except (KeyError, AssertionError, ValueError, TypeError, OSError) as error:
             yield Fault(f"{store.path / name}", f"expected an array, found none ({type(error).__name__}): {_AGAIN}")
             continue
@@ -299,7 +330,7 @@ def _faults(store: Store) -> Iterator[Fault]:
         if array.shape != wanted or str(array.dtype) != kind:
             found = f"{array.dtype} {array.shape}"
             yield Fault(f"{store.path / name}", f"expected {kind} {wanted}, as its grid says, found {found}: {_AGAIN}")
-        elif name in VOLUMES and max(array.shards or array.chunks) > max(_SHARD_LINES, _MOST_SAMPLES):
+        elif max(array.shards or array.chunks) > _MOST_SAMPLES:
             yield Fault(f"{store.path / name}", f"its chunks are none that diapir writes ({array.chunks}): {_AGAIN}")
         else:
             yield from _missing(store, name)
@@ -307,7 +338,7 @@ def _faults(store: Store) -> Iterator[Fault]:
 
 def _missing(store: Store, name: str) -> list[Fault]:
     """A fault that names the first files that an array lacks."""
-    array, folder = _array(store, name), store.path / name
+    array, folder = array_of(store, name), store.path / name
     steps = array.shards or array.chunks
     counts = [-(-side // step) for side, step in zip(array.shape, steps, strict=True)]
     present = {f"{place}/{file}" for place, _, files in os.walk(folder / "c") for file in files}

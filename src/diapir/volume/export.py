@@ -1,0 +1,129 @@
+"""Stores back into SEG-Y files: every byte of the source's headers, and other samples."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diapir.faults import Fault, InputError, raise_if_any
+from diapir.runs import require_file_place
+from diapir.volume.geometry import NO_TRACE
+from diapir.volume.segy_format import FORMATS, Order, SampleFormat
+from diapir.volume.segy_write import Block, write_segy
+from diapir.volume.store import STRIP, Store, array_of, open_store, read_array, read_volume
+
+What = Literal["probability", "mask", "disagreement", "amplitude"]
+
+SOURCE_ARRAYS = ("file_header", "trace_headers", "trailer", "duplicates")
+"""What a store keeps of a SEG-Y file besides samples."""
+_GROUP_BYTES = 128 << 20
+_AGAIN = "ingest the file again, or use another copy"
+
+
+def export_segy(store_path: Path, out: Path, *, what: What | None = None) -> str:
+    """Write a volume of a store as the SEG-Y file that the survey came from, and say what was written.
+
+    Text header, binary header, every trace header and what followed the traces are the source's, byte for byte, and so
+    are the order of the traces and the format of the samples: in formats of whole numbers probability and disagreement
+    stand in percent. Traces that are dead are zero; a trace whose place another holds has the other's samples.
+
+    Args:
+        what: None for the mask, or for the amplitude where there is no other volume.
+
+    Raises:
+        InputError: the store is not whole, has no such volume or none of a source's headers; the place is taken by
+            a folder; the format cannot hold the samples.
+    """
+    require_file_place(out)
+    store = open_store(store_path)
+    name = what or ("mask" if "mask" in store.volumes else "amplitude")
+    if name not in store.volumes:
+        raise InputError.of(store_path, f"expected a volume {name}, found {', '.join(store.volumes)}")
+    stored, order = _source_format(store)
+    num_traces = write_segy(
+        out,
+        file_header=read_array(store, "file_header").tobytes(),
+        blocks=_blocks(store, name, in_percent=not stored.is_float and name in ("probability", "disagreement")),
+        stored=stored,
+        order=order,
+        trailer=_trailer(store),
+    )
+    return f"{out}: {name} of {num_traces} traces, {stored.name}, read back and found as written"
+
+
+def copy_source_arrays(source: Store, target: Store) -> None:
+    """Give another store of the same survey what is needed to write SEG-Y."""
+    for name in (*SOURCE_ARRAYS, "live", "x", "y", "trace_row"):
+        if name in source.group and name not in target.group:
+            shutil.copytree(source.path / name, target.path / name, dirs_exist_ok=True)
+
+
+def _source_format(store: Store) -> tuple[SampleFormat, Order]:
+    found = store.facts.get("segy")
+    faults = [
+        Fault(str(store.path / name), f"expected what a SEG-Y file had besides samples, found none: {_AGAIN}")
+        for name in SOURCE_ARRAYS
+        if name not in store.group
+    ]
+    raise_if_any(faults)
+    if not isinstance(found, dict) or found.get("format") not in FORMATS or found.get("order") not in ("big", "little"):
+        raise InputError.of(store.path, f"expected the sample format of a SEG-Y file, found none: {_AGAIN}")
+    return FORMATS[found["format"]], found["order"]
+
+
+def _blocks(store: Store, name: str, *, in_percent: bool) -> Iterator[Block]:
+    """Headers and samples of traces in the order of the file, some of them at a time."""
+    headers = array_of(store, "trace_headers")
+    places = _places(store, num_traces=headers.shape[0])
+    live = read_array(store, "live")
+    size = max(_GROUP_BYTES // (4 * store.grid.num_samples), 1)
+    for start in range(0, len(places), size):
+        own = places[start : start + size]
+        values = _samples(store, name, own)
+        values[~live[own[:, 0], own[:, 1]]] = 0
+        yield np.asarray(headers[start : start + size]), values * np.float32(100) if in_percent else values
+
+
+def _places(store: Store, *, num_traces: int) -> NDArray[np.int64]:
+    """Inline and crossline, counted from 0, of each trace of the file: (n, 2)."""
+    rows = read_array(store, "trace_row")
+    duplicates = read_array(store, "duplicates")
+    present = rows != NO_TRACE
+    places = np.full((num_traces, 2), -1, np.int64)
+    known = rows[present]
+    is_sound = (
+        duplicates.shape[1:] == (2,)
+        and len(known) + len(duplicates) == num_traces
+        and ((known >= 0) & (known < num_traces)).all()
+        and ((duplicates >= 0) & (duplicates < num_traces)).all()
+    )
+    if is_sound:
+        places[known] = np.argwhere(present)
+        places[duplicates[:, 0]] = places[duplicates[:, 1]]
+    if not is_sound or (places < 0).any():
+        what = f"expected a place for each of its {num_traces} traces, found others"
+        raise InputError.of(store.path / "trace_row", f"{what}: {_AGAIN}")
+    return places
+
+
+def _samples(store: Store, name: str, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Samples at some places: float32 (k, samples); each chunk that they touch is read once."""
+    values = np.empty((len(places), store.grid.num_samples), np.float32)
+    keys = places // STRIP
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    ends = np.flatnonzero((np.diff(keys[order], axis=0) != 0).any(1)) + 1
+    for group in np.split(order, ends):
+        first, second = keys[group[0]] * STRIP
+        block = read_volume(store, name, inlines=slice(first, first + STRIP), crosslines=slice(second, second + STRIP))
+        values[group] = block[places[group, 0] - first, places[group, 1] - second]
+    return values
+
+
+def _trailer(store: Store) -> Iterator[bytes]:
+    array = array_of(store, "trailer")
+    step = array.chunks[0]
+    for start in range(0, array.shape[0], step):
+        yield np.asarray(array[start : start + step]).tobytes()

@@ -1,0 +1,248 @@
+"""SEG-Y files into stores: every sample to its place in the grid, and every other byte kept."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from zarr.codecs import ZstdCodec
+
+from diapir.faults import InputError
+from diapir.runs import atomic_folder, json_digest, provenance, require_new_folder, sha256_of_file
+from diapir.volume.geometry import NO_TRACE, Geometry, coordinates, find_geometry
+from diapir.volume.greys import amplitude_limit
+from diapir.volume.segy import Segy, file_header, open_segy, raw_headers, samples, traces, trailer
+from diapir.volume.store import Grid, Store, Unit, add_volume, cut_of, finish, new_store, put_array, put_bytes, put_map
+
+_SAMPLES_LOOKED_AT, _TRACES_LOOKED_AT = 4_000_000, 4096
+_HEADERS_A_CHUNK = 16384
+_PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
+_HEADERS = "headers.part"
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """A file on its way into a store.
+
+    Args:
+        headers: descriptor of a file that takes the trace headers in the order of the SEG-Y file.
+        live: bool (inlines, crosslines), filled on the way.
+        bad: samples that are no number, by the row of their trace; filled on the way.
+    """
+
+    segy: Segy
+    geometry: Geometry
+    volume: zarr.Array[Any]
+    headers: int
+    live: NDArray[np.bool_]
+    bad: dict[int, int]
+
+
+def ingest(
+    source: Path,
+    out: Path,
+    *,
+    asked: Mapping[str, Any] | None = None,
+    inline_byte: int | None = None,
+    crossline_byte: int | None = None,
+    unit: Unit = "ms",
+    zero_bad: bool = False,
+) -> str:
+    """Write a store of a SEG-Y file, whole or not at all, and say what is in it.
+
+    Memory goes with the number of traces, some 60 bytes each, not with the size of the file.
+
+    Args:
+        asked: what `open_segy` takes besides the path.
+        unit: of the samples' interval; SEG-Y files do not say whether they are in time or in depth.
+        zero_bad: take samples that are NaN or infinite as zero.
+
+    Raises:
+        InputError: as `open_segy` and `find_geometry`; samples that are no numbers; nothing but zeros; `out` is there.
+    """
+    require_new_folder(out)
+    segy = open_segy(source, **(asked or {}))
+    geometry = find_geometry(segy, inline_byte=inline_byte, crossline_byte=crossline_byte)
+    grid = Grid(
+        geometry.inlines, geometry.crosslines, segy.num_samples, float(segy.delay_ms), segy.interval_us / 1000, unit
+    )
+    with atomic_folder(out) as folder, ThreadPoolExecutor(1) as beside:
+        digest = beside.submit(sha256_of_file, source)
+        store = new_store(folder, grid, {"kind": "survey", "finished": False})
+        live, num_bad = _write_traces(store, segy, geometry, zero_bad=zero_bad)
+        put_map(store, "live", live)
+        put_map(store, "trace_row", geometry.trace_rows)
+        for name, values in zip(("x", "y"), coordinates(segy, geometry), strict=True):
+            put_map(store, name, values)
+        put_array(store, "duplicates", geometry.duplicates)
+        put_bytes(store, "file_header", [file_header(segy)], size=segy.layout.first_trace)
+        put_bytes(store, "trailer", trailer(segy), size=segy.size - segy.end_of_traces)
+        finish(store, _facts(segy, geometry, grid, live=live, num_bad=num_bad, sha256=digest.result()))
+    return _summary(out, segy, geometry, live=live)
+
+
+def _write_traces(store: Store, segy: Segy, geometry: Geometry, *, zero_bad: bool) -> tuple[NDArray[np.bool_], int]:
+    """Samples and headers of all traces; gives which places are live, and how many samples were no numbers."""
+    chunk, shard = cut_of(store.grid.shape)
+    volume = add_volume(store, "amplitude", chunk=chunk, shard=shard)
+    place = store.path / _HEADERS
+    with place.open("wb") as file:
+        work = _Work(segy, geometry, volume, file.fileno(), np.zeros(geometry.shape, np.bool_), {})
+        _write_headers(work, geometry.duplicates[:, 0])
+        blocks = [
+            (slice(first, first + shard[0]), slice(second, second + shard[1]))
+            for first, second in product(range(0, geometry.shape[0], shard[0]), range(0, geometry.shape[1], shard[1]))
+        ]
+        console = Console(stderr=True)
+        done = _in_two_threads(work, blocks)
+        for _ in track(done, "ingesting", total=len(blocks), console=console, disable=not console.is_terminal):
+            pass
+    _require_good(segy.path, work.bad, zero_bad=zero_bad)
+    if not work.live.any():
+        raise InputError.of(segy.path, "every sample is zero, or every trace is dead: nothing can be found in it")
+    _keep_headers(store, segy, place)
+    return work.live, sum(work.bad.values())
+
+
+def _in_two_threads(work: _Work, blocks: list[tuple[slice, slice]]) -> Iterator[None]:
+    """Blocks one after another, one being read while another is written; no more than that are in memory."""
+    with ThreadPoolExecutor(2) as pool:
+        running: list[Future[None]] = []
+        try:
+            for block in blocks:
+                if len(running) == 2:
+                    yield running.pop(0).result()
+                running.append(pool.submit(_write_block, work, block))
+            for one in running:
+                yield one.result()
+        finally:
+            for one in running:
+                one.cancel()
+
+
+def _write_block(work: _Work, block: tuple[slice, slice]) -> None:
+    rows = work.geometry.trace_rows[block]
+    present = rows != NO_TRACE
+    order = np.argsort(rows[present], kind="stable")
+    in_file = rows[present][order]
+    headers, values = traces(work.segy, in_file)
+    _put_rows(work.headers, headers, in_file)
+    is_number = np.isfinite(values)
+    if not is_number.all():
+        values[~is_number] = 0
+        counts = (~is_number).sum(1)
+        work.bad.update({int(in_file[row]): int(counts[row]) for row in np.flatnonzero(counts)})
+    inlines, crosslines = (places[order] for places in np.nonzero(present))
+    whole = np.zeros((*rows.shape, work.segy.num_samples), np.float32)
+    whole[inlines, crosslines] = values
+    live = np.zeros(rows.shape, np.bool_)
+    live[inlines, crosslines] = values.any(1)
+    work.live[block] = live & ~work.geometry.is_dead[block]
+    work.volume[block] = whole
+
+
+def _write_headers(work: _Work, rows: NDArray[np.int64]) -> None:
+    """Headers of traces that have no place of their own."""
+    for start in range(0, len(rows), _HEADERS_A_CHUNK):
+        some = np.sort(rows[start : start + _HEADERS_A_CHUNK])
+        _put_rows(work.headers, raw_headers(work.segy, some), some)
+
+
+def _put_rows(handle: int, headers: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
+    size = headers.shape[1]
+    for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+        if len(run):
+            content = memoryview(headers[run[0] : run[-1] + 1].tobytes())
+            place = int(rows[run[0]]) * size
+            while content:
+                written = os.pwrite(handle, content, place)
+                content, place = content[written:], place + written
+
+
+def _keep_headers(store: Store, segy: Segy, place: Path) -> None:
+    """From the file of headers, which goes, to an array of the store."""
+    array = store.group.create_array(
+        "trace_headers",
+        shape=(segy.num_traces, segy.header_bytes),
+        dtype=np.uint8,
+        chunks=(min(_HEADERS_A_CHUNK, segy.num_traces), segy.header_bytes),
+        compressors=ZstdCodec(level=1, checksum=True),
+    )
+    with place.open("rb") as file:
+        for start in range(0, segy.num_traces, _HEADERS_A_CHUNK):
+            count = min(_HEADERS_A_CHUNK, segy.num_traces - start)
+            raw = np.frombuffer(file.read(count * segy.header_bytes), np.uint8)
+            array[start : start + count] = raw.reshape(count, segy.header_bytes)
+    place.unlink()
+
+
+def _require_good(path: Path, bad: Mapping[int, int], *, zero_bad: bool) -> None:
+    if bad and not zero_bad:
+        what = f"{sum(bad.values())} samples in {len(bad)} traces are NaN or infinite, first in trace {min(bad) + 1}"
+        raise InputError.of(path, f"{what}; give --zero-bad to take them as zero, or mend the file")
+
+
+def _facts(
+    segy: Segy, geometry: Geometry, grid: Grid, *, live: NDArray[np.bool_], num_bad: int, sha256: str
+) -> dict[str, Any]:
+    """What a store says of itself; plain JSON values."""
+    source = {"name": segy.path.name, "bytes": segy.size, "sha256": sha256}
+    layout = segy.layout
+    identity = {
+        "source": source,
+        "segy": {
+            "order": layout.order,
+            "format": layout.stored.name,
+            "revision": list(layout.revision),
+            "interval_us": layout.interval_us,
+            "num_samples": layout.num_samples,
+            "num_traces": layout.num_traces,
+        },
+        "geometry": {
+            "kind": geometry.kind,
+            "inlines": str(geometry.inlines),
+            "crosslines": str(geometry.crosslines),
+            "inline_byte": geometry.inline_byte,
+            "crossline_byte": geometry.crossline_byte,
+        },
+        "num_bad_samples": num_bad,
+        "unit": grid.unit,
+    }
+    return {
+        **identity,
+        "digest": json_digest(identity),
+        "reason": geometry.reason,
+        "warnings": [*segy.warnings, *geometry.warnings],
+        "num_live": int(live.sum()),
+        "amplitude": _amplitudes(segy, np.sort(geometry.trace_rows[live])),
+        "provenance": provenance(),
+    }
+
+
+def _amplitudes(segy: Segy, rows: NDArray[np.int64]) -> dict[str, Any]:
+    """Figures of an even spread of live traces."""
+    count = min(len(rows), max(_SAMPLES_LOOKED_AT // segy.num_samples, 1), _TRACES_LOOKED_AT)
+    chosen = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
+    values = np.nan_to_num(samples(segy, chosen), nan=0.0, posinf=0.0, neginf=0.0)
+    percentiles = np.percentile(values, _PERCENTILES).tolist()
+    return {
+        "limit": amplitude_limit(values),
+        "traces_looked_at": count,
+        "percentiles": dict(zip(map(str, _PERCENTILES), percentiles, strict=True)),
+    }
+
+
+def _summary(out: Path, segy: Segy, geometry: Geometry, *, live: NDArray[np.bool_]) -> str:
+    for warning in (*segy.warnings, *geometry.warnings):
+        print(f"note: {warning}", file=sys.stderr)
+    shape = f"{geometry.shape[0]} inlines x {geometry.shape[1]} crosslines x {segy.num_samples} samples"
+    return f"{out}: {shape}, {geometry.kind}; {live.sum()} of {segy.num_traces} traces are live ({geometry.reason})"

@@ -1,0 +1,261 @@
+"""A survey through a model: strips of sections both ways, each done once, into a store of what was found."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from diapir.data.tiles import TILE
+from diapir.faults import Fault, InputError, raise_if_any
+from diapir.pipeline.bundle import Model, open_model
+from diapir.pipeline.members import needed_files
+from diapir.pipeline.survey_tiles import Precision, mask_threshold
+from diapir.runs import json_digest, locked_folder, provenance, read_json, sha256_of_file, write_json, write_text
+from diapir.train.stop import Stopped, stop_requests
+from diapir.train.together import make_fabric
+from diapir.volume.export import copy_source_arrays
+from diapir.volume.segment_strip import LEDGER, MEAN, SPREAD, Direction, Options, Setting, StripJob, do_strip, mark_of
+from diapir.volume.store import (
+    STRIP,
+    Grid,
+    Store,
+    add_volume,
+    finish,
+    new_store,
+    open_store,
+    open_unfinished,
+    strip_cut,
+)
+
+DoStrips = Callable[[Sequence[StripJob]], Iterator[StripJob]]
+"""Does jobs in any order, and gives each as soon as it is done."""
+
+_KEY, _READY = "key.json", "ready"
+_FEWEST_TRACES = TILE // 2
+"""Of shorter sections more than half of each tile would be a mirror image."""
+_GO_ON = "what is done is saved: the same command goes on"
+_KEPT = ("source", "segy", "geometry", "digest")
+_BATCH = 64
+
+
+def one_after_another(jobs: Sequence[StripJob]) -> Iterator[StripJob]:
+    """Do strips in this process.
+
+    Raises:
+        Stopped: on a signal; the strip under way will be done again.
+    """
+    with stop_requests() as stop_asked:
+
+        def stop() -> None:
+            if (number := stop_asked()) is not None:
+                raise Stopped(number, _GO_ON)
+
+        for job in jobs:
+            do_strip(job, stop=stop)
+            yield job
+
+
+def segment(
+    survey: Path,
+    model: Path,
+    out: Path,
+    *,
+    overlap: int = TILE // 4,
+    flip_polarity: bool = False,
+    limit: float | None = None,
+    threads: int | None = None,
+    do_strips: DoStrips = one_after_another,
+) -> str:
+    """Find the salt of a survey, and say what was found; what an earlier try has done is kept.
+
+    Sections are looked at along inlines and along crosslines, where these are long enough; probabilities are averaged,
+    and how far models and directions are from each other is kept beside. Memory goes with the length of a trace, not
+    with the size of the survey. The same survey, model and options give the same bytes, whoever does the strips.
+
+    Args:
+        survey: a store of `ingest`.
+        model: a finished run, or a bundle.
+        overlap: pixels that neighbouring tiles share at least.
+        flip_polarity: look at amplitudes times -1.
+        limit: amplitude that becomes white; None for the survey's own.
+        threads: of the processor for each net.
+
+    Raises:
+        InputError: survey or model are not sound; `out` holds something else.
+        Stopped: on a signal.
+    """
+    _require_options(overlap, limit)
+    source, found = open_store(survey), open_model(model)
+    options = Options(
+        overlap, _limit_of(source) if limit is None else limit, flip_polarity, _BATCH, _precision_of(found), threads
+    )
+    directions = _directions(source.grid)
+    key = _key(source, found, options, directions)
+    setting = Setting(survey.resolve(), model.resolve(), out.resolve(), json_digest(key), options, directions)
+    with locked_folder(_place(out, key)):
+        if _is_finished(out):
+            _clear(out)
+            return f"{out}: done before; nothing was changed"
+        _prepare(setting, source)
+        began, voxels = time.monotonic(), _do(setting, source.grid, do_strips)
+        seconds = time.monotonic() - began
+        target = open_unfinished(out)
+        facts = {
+            **{name: source.facts[name] for name in _KEPT if name in source.facts},
+            "kind": "salt",
+            "key": key,
+            "threshold": mask_threshold(found),
+            "calibration": found.record.get("calibration"),
+            "model": {"name": found.recipe.name, "score": found.record["score"], "files": _num_files(found)},
+            "provenance": provenance(),
+        }
+        finish(target, facts)
+        _clear(out)
+    rate = f"; {voxels / seconds / 1e6:.2f} million voxels/s" if voxels else ""
+    return f"{out}: probability, disagreement and mask of {source.grid.shape[0]} inlines{rate}"
+
+
+def _require_options(overlap: int, limit: float | None) -> None:
+    faults = []
+    if not 0 <= overlap < TILE:
+        faults.append(Fault("--overlap", f"expected 0 to {TILE - 1} pixels, found {overlap}"))
+    if limit is not None and not 0 < limit < float("inf"):
+        faults.append(Fault("--limit", f"expected an amplitude above 0, found {limit:g}"))
+    raise_if_any(faults)
+
+
+def _limit_of(source: Store) -> float:
+    amplitude = source.facts.get("amplitude")
+    limit = amplitude.get("limit") if isinstance(amplitude, dict) else None
+    if "amplitude" not in source.volumes or not isinstance(limit, float | int) or not 0 < limit < float("inf"):
+        raise InputError.of(source.path, "expected a survey that diapir survey ingest wrote, found another store")
+    return float(limit)
+
+
+def _precision_of(model: Model) -> Precision:
+    """Decided once, here: workers of other kinds would each decide for themselves."""
+    fabric = make_fabric(model.recipe.precision, devices=1)
+    return "bfloat16" if fabric._precision.precision == "bf16-mixed" else "float32"
+
+
+def _directions(grid: Grid) -> tuple[Direction, ...]:
+    """Those whose sections are long enough, or else the one with the longer ones."""
+    long_enough: list[Direction] = []
+    if grid.shape[1] >= _FEWEST_TRACES:
+        long_enough.append("inline")
+    if grid.shape[0] >= _FEWEST_TRACES:
+        long_enough.append("crossline")
+    return tuple(long_enough) or (("inline",) if grid.shape[1] >= grid.shape[0] else ("crossline",))
+
+
+def _key(source: Store, model: Model, options: Options, directions: Sequence[Direction]) -> dict[str, Any]:
+    """All that the result depends on."""
+    files = needed_files(model.folder, model.recipe, model.members)
+    here = provenance()
+    return {
+        "survey": source.facts.get("digest"),
+        "model": json_digest({name: sha256_of_file(model.folder / name) for name in files}),
+        "options": asdict(options),
+        "directions": list(directions),
+        "diapir": here["diapir"],
+        "torch": here["libraries"]["torch"],
+    }
+
+
+def _place(out: Path, key: dict[str, Any]) -> Path:
+    """The folder, once it is certain that what it holds is this very work, begun or done."""
+    ledger = out / LEDGER / _KEY
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        ledger.parent.mkdir(parents=True)
+        write_json(ledger, key)
+        return out
+    before = read_json(ledger) if ledger.exists() else _key_of_finished(out)
+    if not isinstance(before, dict):
+        before = {}
+    if differing := sorted(name for name in {*key, *before} if key.get(name) != before.get(name)):
+        what = f"expected a new folder, or one with this very work, found one with another {', '.join(differing)}"
+        raise InputError.of(out, f"{what}; name another, or remove it first")
+    return out
+
+
+def _key_of_finished(out: Path) -> Any:
+    return open_store(out).facts.get("key")
+
+
+def _is_finished(out: Path) -> bool:
+    return (out / "zarr.json").exists() and open_unfinished(out).facts.get("finished") is True
+
+
+def _clear(out: Path) -> None:
+    """Take away what only the work needed, its ledger last."""
+    for name in ("work", LEDGER):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
+def _prepare(setting: Setting, source: Store) -> None:
+    """Make the arrays that are to be filled, unless an earlier try has."""
+    ready = setting.out / LEDGER / _READY
+    if ready.exists():
+        # What a killed process was writing.
+        for litter in setting.out.rglob("*.partial"):
+            litter.unlink()
+        return
+    for folder in setting.out.iterdir():
+        if folder.is_dir() and folder.name != LEDGER:
+            shutil.rmtree(folder)
+    target = new_store(setting.out, source.grid, {"kind": "salt", "finished": False})
+    copy_source_arrays(source, target)
+    chunk, shard = strip_cut(source.grid.shape, along=setting.directions[-1])
+    for name in ("probability", "disagreement", "mask"):
+        add_volume(target, name, chunk=chunk, shard=shard)
+    if len(setting.directions) > 1:
+        chunk, shard = strip_cut(source.grid.shape, along=setting.directions[0])
+        for name in (MEAN, SPREAD):
+            add_volume(target, name, chunk=chunk, shard=shard, kind="float16")
+    write_text(ready, "")
+
+
+def _do(setting: Setting, grid: Grid, do_strips: DoStrips) -> int:
+    """Do all strips that are not done; gives how many voxels that were, each counted once a direction."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("sections  {task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    total = sum(_num_lines(grid, direction) for direction in setting.directions)
+    voxels, began = 0, time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("segmenting", total=total, rate="")
+        for direction in setting.directions:
+            num_lines = _num_lines(grid, direction)
+            jobs = [StripJob(setting, direction, number) for number in range(-(-num_lines // STRIP))]
+            left = [job for job in jobs if not mark_of(job).exists()]
+            progress.advance(
+                bar, sum(_lines_of(job, num_lines) for job in jobs) - sum(_lines_of(job, num_lines) for job in left)
+            )
+            for job in do_strips(left):
+                lines = _lines_of(job, num_lines)
+                voxels += lines * (grid.shape[0] * grid.shape[1] * grid.shape[2] // num_lines)
+                rate = voxels / (time.monotonic() - began)
+                progress.update(bar, advance=lines, rate=f"{rate / 1e6:.2f} million voxels/s")
+    return voxels
+
+
+def _num_lines(grid: Grid, direction: Direction) -> int:
+    return grid.shape[0] if direction == "inline" else grid.shape[1]
+
+
+def _lines_of(job: StripJob, num_lines: int) -> int:
+    return min(STRIP, num_lines - job.number * STRIP)
+
+
+def _num_files(model: Model) -> int:
+    return sum(len(member.weights) for member in model.members)

@@ -1,0 +1,198 @@
+"""One strip of a survey through a model, from the store of the one to the store of the other: what a worker does."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+
+from diapir.data.tiles import TILE
+from diapir.faults import InputError
+from diapir.pipeline.bundle import open_model
+from diapir.pipeline.survey_tiles import Floats, Precision, Predict, mask_threshold, tile_predictor
+from diapir.runs import write_text
+from diapir.volume.greys import to_grey
+from diapir.volume.store import STRIP, Store, array_of, open_store, open_unfinished, read_map, read_volume, strip_cut
+from diapir.volume.strips import Piece, by_shards, strip_pieces
+from diapir.volume.tiling import Tiling, plan_tiling
+
+Direction = Literal["inline", "crossline"]
+
+MEAN, SPREAD = "work/mean", "work/spread"
+"""What the first direction found, until the second one has it; float16."""
+LEDGER = "ledger"
+_METRES = {"m": 1.0, "ft": 0.3048}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a survey is looked at; with the same ones every worker gets the same bits.
+
+    Args:
+        overlap: pixels that neighbouring tiles share at least.
+        limit: amplitude that becomes white; its negative, black.
+        flip_polarity: amplitudes times -1.
+        batch: tiles that are put together for the nets.
+        threads: of the processor for each net; None leaves each worker its own number.
+    """
+
+    overlap: int
+    limit: float
+    flip_polarity: bool
+    batch: int
+    precision: Precision
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all strips of a survey have in common, in plain values that travel.
+
+    Args:
+        survey, model, out: full paths, the same for every worker.
+        key: digest of all that the result depends on.
+        directions: whose sections are looked at, in order.
+    """
+
+    survey: Path
+    model: Path
+    out: Path
+    key: str
+    options: Options
+    directions: tuple[Direction, ...]
+
+
+@dataclass(frozen=True)
+class StripJob:
+    """STRIP neighbouring sections, or as many as there are: those from STRIP * number on."""
+
+    setting: Setting
+    direction: Direction
+    number: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Open:
+    """A setting with its files open and its nets in memory."""
+
+    survey: Store
+    target: Store
+    live: NDArray[np.bool_]
+    predict: Predict
+    threshold: float
+    tilings: dict[Direction, Tiling]
+
+
+def mark_of(job: StripJob) -> Path:
+    """The file that says that a strip is done."""
+    return job.setting.out / LEDGER / f"{job.direction}-{job.number:06}"
+
+
+def do_strip(job: StripJob, *, stop: Callable[[], None] = lambda: None) -> None:
+    """Predict a strip, and write what was found and then that it is done; done again it writes the same bytes.
+
+    Args:
+        stop: called before each batch; raises where work is to be left.
+
+    Raises:
+        InputError: the stores or the model are not what the first process saw.
+    """
+    setting = job.setting
+    if setting.options.threads is not None:
+        torch.set_num_threads(setting.options.threads)
+    place = _opened(setting)
+    lines = slice(job.number * STRIP, (job.number + 1) * STRIP)
+    is_last = job.direction == setting.directions[-1]
+    _, shard = strip_cut(place.survey.grid.shape, along=job.direction)
+    width = shard[1] if job.direction == "inline" else shard[0]
+
+    def predict(greys: NDArray[np.uint8], depths_m: Floats) -> Any:
+        stop()
+        return place.predict(greys, depths_m)
+
+    for piece in by_shards(_pieces(place, job, lines, predict), width=width):
+        block = _block(job.direction, lines, slice(piece.first, piece.last))
+        found = piece._replace(mean=_turned(piece.mean, job.direction), spread=_turned(piece.spread, job.direction))
+        if is_last:
+            _write_found(place, found, block, is_second=len(setting.directions) > 1)
+        else:
+            array_of(place.target, MEAN)[block] = found.mean.astype(np.float16)
+            array_of(place.target, SPREAD)[block] = found.spread.astype(np.float16)
+    write_text(mark_of(job), setting.key)
+
+
+@lru_cache(maxsize=1)
+def _opened(setting: Setting) -> _Open:
+    """Stores and nets, read once by each worker for all of its strips."""
+    try:
+        survey, target, model = open_store(setting.survey), open_unfinished(setting.out), open_model(setting.model)
+    except OSError as error:
+        raise InputError.of(
+            error.filename, f"{error.strerror}; survey, model and result must lie where all workers see them"
+        ) from None
+    samples = survey.grid.num_samples
+    side, overlap = (TILE, TILE), (setting.options.overlap, setting.options.overlap)
+    traces: dict[Direction, int] = {"inline": survey.grid.shape[1], "crossline": survey.grid.shape[0]}
+    return _Open(
+        survey,
+        target,
+        live=read_map(survey, "live"),
+        predict=tile_predictor(model, precision=setting.options.precision),
+        threshold=mask_threshold(model),
+        tilings={way: plan_tiling((samples, traces[way]), tile=side, overlap=overlap) for way in setting.directions},
+    )
+
+
+def _pieces(place: _Open, job: StripJob, lines: slice, predict: Predict) -> Iterator[Piece]:
+    options, grid = job.setting.options, place.survey.grid
+    tiling = place.tilings[job.direction]
+    rows = np.array(sorted({row for row, _ in tiling.places}), np.float32)
+    metres = _METRES.get(grid.unit, np.nan)
+    sign = -1.0 if options.flip_polarity else 1.0
+
+    def read(first: int, last: int) -> NDArray[np.uint8]:
+        inlines, crosslines = _block(job.direction, lines, slice(first, last))
+        found = read_volume(place.survey, "amplitude", inlines=inlines, crosslines=crosslines)
+        return to_grey(_turned(found, job.direction) * np.float32(sign), limit=options.limit)
+
+    live = place.live[lines] if job.direction == "inline" else place.live[:, lines].T
+    tops_m = ((grid.first_sample + rows * grid.interval) * metres).astype(np.float32)
+    return strip_pieces(read, live, tiling=tiling, predict=predict, batch=options.batch, tops_m=tops_m)
+
+
+def _write_found(place: _Open, found: Piece, block: tuple[slice, slice], *, is_second: bool) -> None:
+    """Both directions together: their mean, and the deviation within and between them."""
+    mean, spread = found.mean, found.spread
+    if is_second:
+        first_mean, first_spread = (_read(place.target, name, block) for name in (MEAN, SPREAD))
+        between = (mean - first_mean) / 2
+        mean = (mean + first_mean) * np.float32(0.5)
+        variance = (spread * spread + first_spread * first_spread) / 2 + between * between
+        spread = np.sqrt(variance).astype(np.float32)
+    dead = ~place.live[block]
+    mean[dead], spread[dead] = 0, 0
+    probability = mean.astype(np.float16)
+    array_of(place.target, "probability")[block] = probability
+    array_of(place.target, "disagreement")[block] = spread.astype(np.float16)
+    # Of what is kept, so that whoever cuts it again gets the same mask.
+    array_of(place.target, "mask")[block] = (probability.astype(np.float32) > place.threshold).astype(np.uint8)
+
+
+def _read(target: Store, name: str, block: tuple[slice, slice]) -> Floats:
+    array: zarr.Array[Any] = array_of(target, name)
+    return np.asarray(array[block]).astype(np.float32)
+
+
+def _block(direction: Direction, lines: slice, traces: slice) -> tuple[slice, slice]:
+    """Inlines and crosslines."""
+    return (lines, traces) if direction == "inline" else (traces, lines)
+
+
+def _turned(values: NDArray[Any], direction: Direction) -> NDArray[Any]:
+    """Lines of a direction and their traces from inlines and crosslines, or the other way about."""
+    return values if direction == "inline" else values.swapaxes(0, 1)
