@@ -38,8 +38,8 @@ _UNSEEN = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.
 """Nobody on another machine reaches what runs here."""
 _GO_ON = "what is done is saved: the same command with --resume goes on"
 _LOOK_S = 1.0
-_UNDER_WAY = ("pending", "lost")
-_LOST = (OSError, TimeoutError, RuntimeError, ValueError)
+UNDER_WAY = ("pending", "lost")
+LOST = (OSError, TimeoutError, RuntimeError, ValueError)
 """What a client raises whose scheduler has gone, by the moment."""
 
 
@@ -251,7 +251,7 @@ def _ended_futures(board: _Board) -> list[Future[Outcome]]:
     deadline = time.monotonic() + _LOOK_S
     with stop_requests() as stop_asked:
         while True:
-            ended = [future for future in board.running if future.status not in _UNDER_WAY]
+            ended = [future for future in board.running if future.status not in UNDER_WAY]
             if (number := stop_asked()) is not None:
                 raise Stopped(number)
             if ended or time.monotonic() > deadline:
@@ -312,10 +312,10 @@ def _stop_jobs(board: _Board, signal_number: int) -> None:
         return
     print("stopping: what is under way is being saved; Ctrl-C leaves at once", file=sys.stderr, flush=True)
     deadline = time.monotonic() + _SAVING_S
-    with suppress(*_LOST), stop_requests() as asked_again:
+    with suppress(*LOST), stop_requests() as asked_again:
         client.run(ask_to_stop, board.setting.token, signal_number, on_error="ignore")
         while time.monotonic() < deadline and asked_again() is None and _num_workers(board.crew):
-            if all(future.status not in _UNDER_WAY for future in running):
+            if all(future.status not in UNDER_WAY for future in running):
                 break
             time.sleep(0.05)
         client.cancel(list(running))  # type: ignore[no-untyped-call]
@@ -323,7 +323,7 @@ def _stop_jobs(board: _Board, signal_number: int) -> None:
 
 def _num_workers(crew: Crew) -> int:
     """Workers that are there now; none also where the scheduler does not answer, which its futures tell soon."""
-    with suppress(*_LOST):
+    with suppress(*LOST):
         return len(crew.client.nthreads())  # type: ignore[no-untyped-call]
     return 0
 

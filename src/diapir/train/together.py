@@ -1,5 +1,6 @@
 """Devices, and what processes that train one net together must agree on: every other is a helper of the first."""
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -12,6 +13,8 @@ from torch import Tensor
 from diapir.faults import InputError
 
 _Found = TypeVar("_Found")
+# It tells the precision each time, which a run says in its summary.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 def make_fabric(

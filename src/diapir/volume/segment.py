@@ -195,6 +195,7 @@ def _clear(out: Path) -> None:
     """Take away what only the work needed, its ledger last."""
     for name in ("work", LEDGER):
         shutil.rmtree(out / name, ignore_errors=True)
+    (out / ".lock").unlink(missing_ok=True)
 
 
 def _prepare(setting: Setting, source: Store) -> None:
