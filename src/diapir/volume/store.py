@@ -38,6 +38,7 @@ _FORMAT, _VERSION = "diapir survey", 1
 _NAME = "diapir"
 _SHARD_LINES, _MOST_SAMPLES, _BLOCK_BYTES = 64, 1024, 64 << 20
 _BYTES_A_CHUNK = 4 << 20
+_MOST_A_FILE = _SHARD_LINES * _SHARD_LINES * _MOST_SAMPLES
 _MOST_PLACES, _MOST_AXIS = 2**33, 2**31
 _AGAIN = "ingest or segment again, or use another copy"
 _FEW = 5
@@ -83,7 +84,7 @@ class Store:
     @property
     def volumes(self) -> tuple[str, ...]:
         """Those of VOLUMES that it has."""
-        return tuple(name for name in VOLUMES if name in self.group)
+        return tuple(name for name in VOLUMES if (self.path / name).is_dir())
 
 
 def new_store(path: Path, grid: Grid, facts: Mapping[str, Any]) -> Store:
@@ -212,14 +213,9 @@ def read_volume(
     """
     if name not in store.volumes:
         raise InputError.of(store.path, f"expected a volume {name}, found {', '.join(store.volumes) or 'none'}")
-    try:
-        found: NDArray[Any] = np.asarray(array_of(store, name)[inlines, crosslines])
-    except (ValueError, OSError) as error:
-        raise_if_any(_missing(store, name))
-        raise InputError.of(
-            store.path / name, f"its bytes are not those that were written ({error}): {_AGAIN}"
-        ) from None
-    return found
+    array = array_of(store, name)
+    _require_files(store, name, array, (inlines, crosslines))
+    return _read(store, name, array, (inlines, crosslines))
 
 
 def read_map(store: Store, name: str) -> NDArray[Any]:
@@ -237,21 +233,50 @@ def read_array(store: Store, name: str) -> NDArray[Any]:
     Raises:
         InputError: there is none, or its bytes are damaged.
     """
-    if name not in store.group:
-        raise InputError.of(store.path, f"expected an array {name}, found none: {_AGAIN}")
-    try:
-        return np.asarray(array_of(store, name)[...])
-    except (ValueError, OSError, RuntimeError) as error:
-        raise InputError.of(
-            store.path / name, f"its bytes are not those that were written ({error}): {_AGAIN}"
-        ) from None
+    return _read(store, name, array_of(store, name), ())
 
 
 def array_of(store: Store, name: str) -> zarr.Array[Any]:
-    """One of its arrays, to be read or filled in parts."""
-    array = store.group[name]
-    assert isinstance(array, zarr.Array)
+    """One of its arrays, to be read or filled in parts.
+
+    Raises:
+        InputError: there is none, or what describes it makes no sense.
+    """
+    try:
+        array = store.group[name]
+    except KeyError:
+        raise InputError.of(store.path / name, f"expected an array, found none: {_AGAIN}") from None
+    except Exception as error:  # noqa: BLE001 - of a description that lies zarr and its parts raise whatever comes
+        raise InputError.of(
+            store.path / name, f"expected an array, found none ({_first_line(error)}): {_AGAIN}"
+        ) from None
+    if not isinstance(array, zarr.Array):
+        raise InputError.of(store.path / name, f"expected an array, found a group: {_AGAIN}")
     return array
+
+
+def _read(store: Store, name: str, array: zarr.Array[Any], block: tuple[slice, ...]) -> NDArray[Any]:
+    try:
+        return np.asarray(array[block or ...])
+    except Exception as error:  # noqa: BLE001 - of damaged chunks zarr and its codecs raise whatever comes
+        what = f"its bytes are not those that were written ({_first_line(error)})"
+        raise InputError.of(store.path / name, f"{what}: {_AGAIN}") from None
+
+
+def _require_files(store: Store, name: str, array: zarr.Array[Any], block: tuple[slice, ...]) -> None:
+    """Refuse to read a block of which a file is absent by now: Zarr would give zeros."""
+    steps, reached = array.shards or array.chunks, list[range]()
+    for axis, step in enumerate(steps):
+        start, stop, _ = (block[axis] if axis < len(block) else slice(None)).indices(array.shape[axis])
+        reached.append(range(start // step, -(-stop // step)))
+    files = (store.path.joinpath(name, "c", *map(str, key)) for key in product(*reached))
+    raise_if_any(
+        Fault(str(file), f"expected a file of chunks, found none: {_AGAIN}") for file in files if not file.exists()
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:200]
 
 
 def _open(path: Path, *, mode: Literal["r", "r+"]) -> Store:
@@ -272,9 +297,9 @@ def _open_group(path: Path, *, mode: Literal["r", "r+"]) -> zarr.Group:
         raise InputError.of(path, "expected a store, a folder that diapir survey ingest wrote; found none")
     try:
         return zarr.open_group(path, mode=mode, zarr_format=3)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError.of(path, f"expected a store that diapir survey wrote, found none ({reason})") from None
+    except Exception as error:  # noqa: BLE001 - of a description that lies zarr and its parts raise whatever comes
+        what = f"expected a store that diapir survey wrote, found none ({_first_line(error)})"
+        raise InputError.of(path, what) from None
 
 
 def _stored_grid(path: Path, raw: Any) -> Grid:
@@ -323,14 +348,14 @@ def _faults(store: Store) -> Iterator[Fault]:
     for name, wanted in expected.items():
         try:
             array = array_of(store, name)
-        except (KeyError, AssertionError, ValueError, TypeError, OSError) as error:
-            yield Fault(f"{store.path / name}", f"expected an array, found none ({type(error).__name__}): {_AGAIN}")
+        except InputError as error:
+            yield from error.faults
             continue
         kind = (VOLUMES | MAPS)[name]
         if array.shape != wanted or str(array.dtype) != kind:
             found = f"{array.dtype} {array.shape}"
             yield Fault(f"{store.path / name}", f"expected {kind} {wanted}, as its grid says, found {found}: {_AGAIN}")
-        elif max(array.shards or array.chunks) > _MOST_SAMPLES:
+        elif math.prod(array.shards or array.chunks) > _MOST_A_FILE:
             yield Fault(f"{store.path / name}", f"its chunks are none that diapir writes ({array.chunks}): {_AGAIN}")
         else:
             yield from _missing(store, name)

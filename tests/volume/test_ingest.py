@@ -1,0 +1,141 @@
+"""Every sample of a SEG-Y file comes to its place, and the file can be written again from the store alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from diapir.faults import InputError
+from diapir.volume.export import export_segy
+from diapir.volume.ingest import ingest
+from diapir.volume.segy_format import FORMATS, ORDERS, Order, SampleFormat
+from diapir.volume.store import open_store, read_map
+from fake_segy import Trace, fake_segy, write
+from fake_stores import volume_of
+
+NUM_SAMPLES = 9
+
+
+def traces_of(places: list[tuple[int, int]], *, seed: int = 0) -> list[Trace]:
+    """Traces of small whole numbers at inlines and crosslines."""
+    rng = np.random.default_rng(seed)
+    return [Trace(rng.integers(1, 100, NUM_SAMPLES).tolist(), *place) for place in places]
+
+
+def grid(inlines: int = 70, crosslines: int = 40) -> list[tuple[int, int]]:
+    return [(100 + inline, 300 + 2 * crossline) for inline in range(inlines) for crossline in range(crosslines)]
+
+
+def ragged(seed: int = 1) -> list[tuple[int, int]]:
+    """Shuffled, with holes, and some places twice."""
+    places = grid()
+    rng = np.random.default_rng(seed)
+    kept = [places[row] for row in rng.permutation(len(places))[: int(0.9 * len(places))]]
+    return kept + [kept[row] for row in rng.integers(0, len(kept), 30)]
+
+
+@pytest.mark.parametrize(
+    "places", [grid(), ragged(), grid(1, 60), grid(60, 1)], ids=["whole", "ragged", "one", "other"]
+)
+def test_every_sample_comes_to_its_place(tmp_path: Path, places: list[tuple[int, int]]) -> None:
+    traces = traces_of(places)
+    ingest(write(tmp_path, fake_segy(traces)), tmp_path / "out.zarr")
+    store = open_store(tmp_path / "out.zarr")
+    inlines = store.grid.inlines.first + store.grid.inlines.step * np.arange(store.grid.inlines.count)
+    crosslines = store.grid.crosslines.first + store.grid.crosslines.step * np.arange(store.grid.crosslines.count)
+    first_at: dict[tuple[int, int], Trace] = {}
+    for trace in traces:
+        first_at.setdefault((trace.inline, trace.crossline), trace)
+    amplitude, live = volume_of(store, "amplitude"), read_map(store, "live")
+    for place in np.ndindex(live.shape):
+        found = first_at.get((int(inlines[place[0]]), int(crosslines[place[1]])))
+        assert live[place] == (found is not None)
+        np.testing.assert_array_equal(amplitude[place], np.zeros(NUM_SAMPLES) if found is None else found.samples)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("stored", FORMATS.values(), ids=FORMATS)
+def test_the_file_comes_out_of_the_store_byte_for_byte(tmp_path: Path, stored: SampleFormat, order: Order) -> None:
+    fields = {(3507, 4): 1, (3529, 4): 1}
+    how: dict[str, Any] = {"code": stored.code, "order": order, "revision": (2, 0), "more_texts": [b"\x40" * 3200]}
+    content = fake_segy(traces_of(ragged()[100:300]), **how, more_headers=1, fields=fields, trailer=b"T" * 3200)
+    ingest(write(tmp_path, content), tmp_path / "out.zarr")
+    export_segy(tmp_path / "out.zarr", tmp_path / "again.sgy")
+    assert (tmp_path / "again.sgy").read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["f3.sgy", "f3-withdead.sgy", "volve10r12-full-twt-arb.sgy"])
+def test_a_real_file_comes_out_of_the_store_byte_for_byte(tmp_path: Path, segy_folder: Path, name: str) -> None:
+    told = ingest(segy_folder / name, tmp_path / "out.zarr")
+    assert ("239 of 239" in told) == (name == "f3-withdead.sgy")
+    export_segy(tmp_path / "out.zarr", tmp_path / name)
+    assert (tmp_path / name).read_bytes() == (segy_folder / name).read_bytes()
+
+
+def test_traces_of_zeros_and_traces_called_dead_are_not_live(tmp_path: Path) -> None:
+    traces = traces_of(grid(4, 5))
+    traces[3] = Trace([0] * NUM_SAMPLES, traces[3].inline, traces[3].crossline)
+    traces[7] = Trace(traces[7].samples, traces[7].inline, traces[7].crossline, {(29, 2): 2})
+    ingest(write(tmp_path, fake_segy(traces)), tmp_path / "out.zarr")
+    assert np.flatnonzero(~read_map(open_store(tmp_path / "out.zarr"), "live")).tolist() == [3, 7]
+
+
+def bad_traces() -> list[Trace]:
+    traces = traces_of(grid(4, 5))
+    traces[5] = Trace([np.nan, *traces[5].samples[1:]], traces[5].inline, traces[5].crossline)
+    traces[9] = Trace([np.inf, -np.inf, *traces[9].samples[2:]], traces[9].inline, traces[9].crossline)
+    return traces
+
+
+def test_samples_that_are_no_numbers_are_counted_and_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"3 samples in 2 traces are NaN or infinite, first in trace 6; give --zero-bad"
+    ):
+        ingest(write(tmp_path, fake_segy(bad_traces(), code=5)), tmp_path / "out.zarr")
+    assert [path.suffix for path in tmp_path.iterdir()] == [".sgy"]
+
+
+def test_samples_that_are_no_numbers_become_zero_where_that_is_asked_for(tmp_path: Path) -> None:
+    ingest(write(tmp_path, fake_segy(bad_traces(), code=5)), tmp_path / "out.zarr", zero_bad=True)
+    store = open_store(tmp_path / "out.zarr")
+    amplitude = volume_of(store, "amplitude").reshape(-1, NUM_SAMPLES)
+    assert amplitude[5, 0] == amplitude[9, 0] == amplitude[9, 1] == 0
+    assert np.isfinite(amplitude).all()
+    assert (amplitude == 0).sum() == 3
+    assert store.facts["num_bad_samples"] == 3
+
+
+def test_a_survey_of_zeros_is_refused(tmp_path: Path) -> None:
+    zeros = [Trace([0] * NUM_SAMPLES, *place) for place in grid(3, 4)]
+    with pytest.raises(InputError, match="every sample is zero"):
+        ingest(write(tmp_path, fake_segy(zeros)), tmp_path / "out.zarr")
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    path = write(tmp_path, fake_segy(traces_of(grid(3, 4))))
+    ingest(path, tmp_path / "out.zarr")
+    before = sorted(file.name for file in (tmp_path / "out.zarr").rglob("*"))
+    with pytest.raises(InputError, match="expected a new or empty folder"):
+        ingest(path, tmp_path / "out.zarr")
+    assert sorted(file.name for file in (tmp_path / "out.zarr").rglob("*")) == before
+
+
+def test_two_surveys_have_two_digests_and_one_has_one(tmp_path: Path) -> None:
+    digests = []
+    for number, seed in enumerate([0, 0, 1]):
+        path = write(tmp_path, fake_segy(traces_of(grid(3, 4), seed=seed)))
+        ingest(path, tmp_path / f"{number}.zarr")
+        digests.append(open_store(tmp_path / f"{number}.zarr").facts["digest"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_unit_and_the_amplitudes_are_kept(tmp_path: Path) -> None:
+    traces = traces_of(grid(3, 4))
+    ingest(write(tmp_path, fake_segy(traces)), tmp_path / "out.zarr", unit="m")
+    store = open_store(tmp_path / "out.zarr")
+    assert store.grid.unit == "m"
+    assert zarr.open_group(store.path)["sample"].attrs["units"] == "m"
+    sizes = np.sort(np.abs([trace.samples for trace in traces]).ravel())
+    assert sizes[int(0.98 * len(sizes))] <= store.facts["amplitude"]["limit"] <= sizes[-1]
