@@ -1,0 +1,258 @@
+"""A survey through a finished run's models: what plain loops over its sections give, whoever does which strip when."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from diapir.data.tiles import TILE
+from diapir.faults import InputError
+from diapir.pipeline.bundle import open_model
+from diapir.pipeline.run import run_recipe
+from diapir.pipeline.side_by_side import local_workers
+from diapir.pipeline.survey_tiles import Moments, mask_source, mask_threshold, tile_predictor
+from diapir.runs import read_json
+from diapir.train.stop import Stopped
+from diapir.volume import segment_strip
+from diapir.volume.greys import to_grey
+from diapir.volume.segment import one_after_another, segment
+from diapir.volume.segment_on_dask import strips_by
+from diapir.volume.segment_strip import StripJob
+from diapir.volume.store import Store, open_store, read_map
+from diapir.volume.tiling import Blend, cut_tiles, plan_tiling
+from fake_stores import fake_store, volume_of
+from fake_training import tiny_run_recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHAPE = (53, 60, 40)
+LIVE = np.random.default_rng(5).random(SHAPE[:2]) > 0.1
+LIVE[:20, :7] = False
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folds' models, and edits behind them, which surveys do without."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    steps = [
+        {"do": "train", "name": "nets"},
+        {"do": "predict", "name": "says", "of": "nets"},
+        {"do": "post-process", "name": "cut", "of": "says", "edits": [{"name": "threshold", "cut": 0.45}]},
+        {"do": "submit", "of": "cut"},
+    ]
+    run_recipe(tiny_run_recipe({"folds.held_out": [], "steps": steps}), out, data_path=None)
+    return out
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    rng = np.random.default_rng(6)
+    amplitude = rng.normal(size=SHAPE).astype(np.float32).cumsum(0).cumsum(2)
+    amplitude[~LIVE] = 0
+    return fake_store(tmp_path_factory.mktemp("stores") / "survey.zarr", {"amplitude": amplitude}, live=LIVE)
+
+
+@pytest.fixture(scope="module")
+def done(run: Path, survey: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    out = tmp_path_factory.mktemp("salt") / "salt.zarr"
+    segment(survey.path, run, out, threads=1)
+    return open_store(out)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def by_sections(run: Path, greys: NDArray[np.uint8]) -> Moments:
+    """Every inline of (inlines, crosslines, samples), each cut, predicted tile by tile and blended."""
+    predict = tile_predictor(open_model(run), precision="float32")
+    tiling = plan_tiling((greys.shape[2], greys.shape[1]), tile=(TILE, TILE), overlap=(25, 25))
+    found = np.empty((2, *greys.shape), np.float32)
+    for number, section in enumerate(greys):
+        mean, square = Blend.empty(tiling), Blend.empty(tiling)
+        for place, tile in enumerate(cut_tiles(section.T, tiling)):
+            said = predict(np.ascontiguousarray(tile)[None], np.full(1, np.nan, np.float32))
+            mean.add(place, said.mean[0])
+            square.add(place, said.square[0])
+        found[0, number], found[1, number] = mean.section().T, square.section().T
+    return Moments(*found)
+
+
+def test_what_is_found_is_the_mean_of_both_directions(run: Path, survey: Store, done: Store) -> None:
+    greys = to_grey(volume_of(survey, "amplitude"), limit=survey.facts["amplitude"]["limit"])
+    along, across = by_sections(run, greys), by_sections(run, greys.swapaxes(0, 1))
+    means = np.stack([along.mean, across.mean.swapaxes(0, 1)])
+    squares = np.stack([along.square, across.square.swapaxes(0, 1)])
+    mean, variance = means.mean(0), np.maximum(squares.mean(0) - means.mean(0).astype(np.float64) ** 2, 0)
+    mean[~LIVE], variance[~LIVE] = 0, 0
+    # Each direction is kept in halves until the other is there.
+    np.testing.assert_allclose(volume_of(done, "probability").astype(np.float32), mean, atol=1e-3)
+    np.testing.assert_allclose(volume_of(done, "disagreement").astype(np.float32), np.sqrt(variance), atol=2e-3)
+    assert np.sqrt(variance).max() > 0.01, "the models must disagree somewhere, for this to say anything"
+
+
+def test_the_mask_is_the_probability_above_the_threshold(done: Store) -> None:
+    assert done.facts["threshold"] == 0.45
+    mask = volume_of(done, "mask")
+    np.testing.assert_array_equal(mask, volume_of(done, "probability").astype(np.float32) > 0.45)
+    assert 0 < mask.mean() < 1
+
+
+def test_edits_of_single_tiles_are_left_out(run: Path) -> None:
+    model = open_model(run)
+    assert (mask_source(model), mask_threshold(model)) == ("says", 0.45)
+
+
+def test_dead_traces_have_no_salt(done: Store) -> None:
+    for name in ("probability", "disagreement", "mask"):
+        assert not volume_of(done, name)[~LIVE].any()
+    np.testing.assert_array_equal(read_map(done, "live"), LIVE)
+
+
+def test_nothing_but_the_result_is_left(done: Store) -> None:
+    maps, axes = {"live", "trace_row", "x", "y"}, {"inline", "crossline", "sample"}
+    found = {path.name for path in done.path.iterdir()}
+    assert found == {"probability", "disagreement", "mask", "zarr.json"} | maps | axes
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("count", [0, 2, 3, 5, 7])
+def test_what_was_stopped_goes_on_to_the_same_bytes(
+    run: Path, survey: Store, done: Store, tmp_path: Path, count: int
+) -> None:
+    out, jobs_done = tmp_path / "salt.zarr", list[StripJob]()
+
+    def stopping(jobs: Sequence[StripJob]) -> Iterator[StripJob]:
+        for job in one_after_another(jobs):
+            if len(jobs_done) == count:
+                raise Killed
+            jobs_done.append(job)
+            yield job
+
+    def counting(jobs: Sequence[StripJob]) -> Iterator[StripJob]:
+        for job in one_after_another(jobs):
+            jobs_done.append(job)
+            yield job
+
+    with pytest.raises(Killed):
+        segment(survey.path, run, out, threads=1, do_strips=stopping)
+    with pytest.raises(InputError, match="was not finished"):
+        open_store(out)
+    segment(survey.path, run, out, threads=1, do_strips=counting)
+    assert contents(out) == contents(done.path)
+    # The one that was under way was done, and nobody had been told.
+    assert len({(job.direction, job.number) for job in jobs_done}) == len(jobs_done) == 8 - 1
+
+
+def test_a_strip_that_was_left_in_the_middle_is_done_again(
+    run: Path, survey: Store, done: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, calls = tmp_path / "salt.zarr", [0]
+    write_found = segment_strip._write_found
+
+    def failing(*arguments: object, **options: object) -> None:
+        calls[0] += 1
+        write_found(*arguments, **options)  # type: ignore[arg-type]
+        if calls[0] == 2:
+            raise Killed
+
+    monkeypatch.setattr(segment_strip, "_write_found", failing)
+    with pytest.raises(Killed):
+        segment(survey.path, run, out, threads=1)
+    # What a killed process was writing.
+    (out / "probability" / "c" / "half.partial").write_bytes(b"half")
+    segment(survey.path, run, out, threads=1)
+    assert contents(out) == contents(done.path)
+
+
+def test_what_is_done_is_not_done_again(run: Path, survey: Store, done: Store) -> None:
+    before = contents(done.path)
+
+    def never(jobs: Sequence[StripJob]) -> Iterator[StripJob]:
+        raise AssertionError
+
+    assert "done before" in segment(survey.path, run, done.path, threads=1, do_strips=never)
+    assert contents(done.path) == before
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_work_with_other_options_is_refused(
+    run: Path, survey: Store, done: Store, tmp_path: Path, *, is_done: bool
+) -> None:
+    out = tmp_path / "salt.zarr"
+    if is_done:
+        shutil.copytree(done.path, out)
+    else:
+
+        def stopping(jobs: Sequence[StripJob]) -> Iterator[StripJob]:
+            raise Stopped(15)
+
+        with pytest.raises(Stopped):
+            segment(survey.path, run, out, threads=1, do_strips=stopping)
+    before = contents(out)
+    with pytest.raises(InputError, match="found one with another options"):
+        segment(survey.path, run, out, threads=1, overlap=30)
+    assert contents(out) == before
+
+
+def test_a_folder_with_other_things_is_left_alone(run: Path, survey: Store, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(InputError):
+        segment(survey.path, run, tmp_path)
+    assert contents(tmp_path) == {"letter.txt": b"dear"}
+    with pytest.raises(InputError, match="found one with another"):
+        segment(survey.path, run, survey.path)
+
+
+def test_faults_of_options_are_told_together(run: Path, survey: Store, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as told:
+        segment(survey.path, run, tmp_path / "out", overlap=101, limit=-1.0)
+    assert [fault.where for fault in told.value.faults] == ["--overlap", "--limit"]
+
+
+def test_a_store_of_salt_is_no_survey(run: Path, done: Store, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected a survey"):
+        segment(done.path, run, tmp_path / "out")
+
+
+def test_polarity_and_limit_are_those_of_the_options(run: Path, survey: Store, tmp_path: Path) -> None:
+    flipped = fake_store(tmp_path / "flipped.zarr", {"amplitude": -4 * volume_of(survey, "amplitude")}, live=LIVE)
+    limit = survey.facts["amplitude"]["limit"]
+    segment(flipped.path, run, tmp_path / "one.zarr", threads=1, flip_polarity=True, limit=4 * limit)
+    segment(survey.path, run, tmp_path / "two.zarr", threads=1)
+    one, two = (open_store(tmp_path / name) for name in ("one.zarr", "two.zarr"))
+    np.testing.assert_array_equal(volume_of(one, "probability"), volume_of(two, "probability"))
+
+
+@pytest.mark.parametrize("shape", [(1, 120, 30), (120, 1, 30), (3, 4, 5)])
+def test_a_line_is_looked_at_one_way(run: Path, tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(7)
+    survey = fake_store(tmp_path / "line.zarr", {"amplitude": rng.normal(size=shape).astype(np.float32)})
+    segment(survey.path, run, tmp_path / "salt.zarr", threads=1)
+    store = open_store(tmp_path / "salt.zarr")
+    greys = to_grey(volume_of(survey, "amplitude"), limit=survey.facts["amplitude"]["limit"])
+    is_turned = shape[0] > shape[1]
+    mean = by_sections(run, greys.swapaxes(0, 1) if is_turned else greys).mean
+    expected = mean.swapaxes(0, 1) if is_turned else mean
+    np.testing.assert_allclose(volume_of(store, "probability").astype(np.float32), expected, atol=1e-3)
+    assert store.facts["key"]["directions"] == (["crossline"] if is_turned else ["inline"])
+
+
+def test_two_processes_give_the_bytes_of_one(run: Path, survey: Store, done: Store, tmp_path: Path) -> None:
+    with local_workers(2, threads=1) as crew:
+        segment(survey.path, run, tmp_path / "salt.zarr", threads=1, do_strips=strips_by(crew))
+    assert contents(tmp_path / "salt.zarr") == contents(done.path)
+
+
+def test_the_facts_say_what_the_result_depends_on(run: Path, survey: Store, done: Store) -> None:
+    raw = read_json(done.path / "zarr.json")["attributes"]["diapir"]["facts"]
+    assert raw["key"]["survey"] == survey.facts["digest"]
+    assert raw["key"]["options"]["threads"] == 1
+    assert raw["model"]["files"] == 2
+    assert raw["finished"] is True
