@@ -92,7 +92,7 @@ def segment(
     _require_options(overlap, limit)
     source, found = open_store(survey), open_model(model)
     options = Options(
-        overlap, _limit_of(source) if limit is None else limit, flip_polarity, _BATCH, _precision_of(found), threads
+        overlap, _limit_of(source) if limit is None else limit, flip_polarity, _BATCH, precision_of(found), threads
     )
     directions = _directions(source.grid)
     key = _key(source, found, options, directions)
@@ -137,8 +137,8 @@ def _limit_of(source: Store) -> float:
     return float(limit)
 
 
-def _precision_of(model: Model) -> Precision:
-    """Decided once, here: workers of other kinds would each decide for themselves."""
+def precision_of(model: Model) -> Precision:
+    """What its nets run in on this machine; workers of other kinds would each decide for themselves."""
     fabric = make_fabric(model.recipe.precision, devices=1)
     return "bfloat16" if fabric._precision.precision == "bf16-mixed" else "float32"
 
