@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diapir.faults import InputError
 from diapir.volume.segy_fit import Asked
-from diapir.volume.segy_format import FormatName, Order, decode_into
+from diapir.volume.segy_format import FormatName, Order, decode_into, decode_samples
 from diapir.volume.segy_headers import (
     FILE_HEADER_BYTES,
     TEXT_BYTES,
@@ -200,6 +200,20 @@ def traces(segy: Segy, rows: Rows) -> tuple[NDArray[np.uint8], NDArray[np.float3
     return headers, values
 
 
+def first_samples(segy: Segy, rows: NDArray[np.int64], *, most: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Places in `rows`, and the first samples of their traces, float32 (k, `most` or fewer), some traces at a time.
+
+    Nothing else of the traces is read, however long they are.
+
+    Raises:
+        InputError: the file is no longer what it was.
+    """
+    stored, order = segy.layout.stored, segy.layout.order
+    size = min(most, segy.num_samples) * stored.size
+    for start, raw in _raw_parts(segy, rows, first_byte=segy.header_bytes, size=size):
+        yield start, decode_samples(raw, stored=stored, order=order)
+
+
 def _count(segy: Segy, rows: Rows) -> int:
     if isinstance(rows, slice):
         assert rows.step in (None, 1)
@@ -227,9 +241,25 @@ def _raw_pieces(segy: Segy, rows: Rows) -> Iterator[tuple[int, NDArray[np.uint8]
         for start, chosen in _pieces(segy, rows, size=size):
             place = 0
             for first, count in _runs(chosen):
-                _fill(segy, file.fileno(), buffer[place : place + count], first=first)
+                target = buffer[place : place + count]
+                _fill(segy, file.fileno(), target, place=segy.layout.first_trace + first * segy.stride)
                 place += count
             yield start, buffer[:place]
+
+
+def _raw_parts(
+    segy: Segy, rows: NDArray[np.int64], *, first_byte: int, size: int
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Places in `rows`, and `size` bytes of each trace, the first of which `first_byte` others precede."""
+    at_once = max(_PIECE // size, 1)
+    with segy.path.open("rb", buffering=0) as file:
+        _require_same(segy, file.fileno())
+        for start in range(0, len(rows), at_once):
+            chosen = rows[start : start + at_once]
+            raw = np.empty((len(chosen), size), np.uint8)
+            for target, row in zip(raw, chosen.tolist(), strict=True):
+                _fill(segy, file.fileno(), target, place=segy.layout.first_trace + row * segy.stride + first_byte)
+            yield start, raw
 
 
 def _runs(rows: Rows) -> list[tuple[int, int]]:
@@ -240,13 +270,13 @@ def _runs(rows: Rows) -> list[tuple[int, int]]:
     return [(int(run[0]), len(run)) for run in np.split(rows, breaks)]
 
 
-def _fill(segy: Segy, handle: int, target: NDArray[np.uint8], *, first: int) -> None:
+def _fill(segy: Segy, handle: int, target: NDArray[np.uint8], *, place: int) -> None:
+    """Read bytes of the file from `place` on."""
     view = target.reshape(-1).data
-    place = segy.layout.first_trace + first * segy.stride
     while view:
         read = os.preadv(handle, [view], place)
         if not read:
-            raise InputError.of(segy.path, _changed(f"it ends within trace {first + 1} or behind it"))
+            raise InputError.of(segy.path, _changed(f"it ends at byte {place}"))
         view, place = view[read:], place + read
 
 
@@ -284,7 +314,7 @@ def _doubts_of_format(segy: Segy) -> Iterator[str]:
     kind = ">u4" if segy.layout.order == "big" else "<u4"
     # A trace that is longer than this is looked at in its first part.
     used = min(segy.num_samples, 4096) * 4
-    parts = [raw[:, segy.header_bytes :][:, :used].copy().view(kind) for _, raw in _raw_pieces(segy, rows)]
+    parts = [raw.view(kind) for _, raw in _raw_parts(segy, rows, first_byte=segy.header_bytes, size=used)]
     values = np.unique(np.concatenate(parts))
     values = values[(values & 0x7FFFFFFF) != 0]
     if len(values) < _FEWEST_VALUES:

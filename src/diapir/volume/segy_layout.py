@@ -24,8 +24,8 @@ from diapir.volume.segy_headers import (
     revision_of,
 )
 
-# Of a longer interval than 1000 s nobody makes a seismic trace.
-_LONGEST_INTERVAL_US = 1e9
+# Of a longer interval than 1000 s, or a shorter one than a picosecond, nobody makes a trace.
+_SHORTEST_INTERVAL_US, _LONGEST_INTERVAL_US = 1e-6, 1e9
 _MARKS: dict[bytes, Order] = {b"\1\2\3\4": "big", b"\4\3\2\1": "little"}
 _PAIRWISE_MARKS = (b"\2\1\4\3", b"\3\4\1\2")
 
@@ -108,8 +108,8 @@ def _faults_of_size(header: bytes, size: int) -> Iterator[str]:
 def _faults_of_asked(asked: Asked) -> Iterator[str]:
     if asked.num_samples is not None and asked.num_samples < 1:
         yield f"--samples: expected a whole number of 1 or more, found {asked.num_samples}"
-    if asked.interval_us is not None and not 0 < asked.interval_us <= _LONGEST_INTERVAL_US:
-        yield f"--interval: expected microseconds above 0, up to 1e9, found {asked.interval_us:g}"
+    if asked.interval_us is not None and not _SHORTEST_INTERVAL_US <= asked.interval_us <= _LONGEST_INTERVAL_US:
+        yield f"--interval: expected microseconds from 1e-6 to 1e9, found {asked.interval_us:g}"
 
 
 def _find_order(header: bytes, asked: Asked) -> tuple[Order | None, list[str]]:
@@ -168,7 +168,7 @@ def _find_interval(source: Source, asked: Asked, *, first_trace: int) -> float:
     if source.revision[0] >= 2:
         raw = source.header[LONG_INTERVAL_BYTE - 1 :][:8]
         long = float(struct.unpack(">d" if source.order == "big" else "<d", raw)[0])
-        if 0 < long <= _LONGEST_INTERVAL_US:
+        if _SHORTEST_INTERVAL_US <= long <= _LONGEST_INTERVAL_US:
             in_file = long
     in_trace = source.trace_value("interval_us", start=first_trace)
     if in_file > 0:
