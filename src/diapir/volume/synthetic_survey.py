@@ -1,6 +1,7 @@
 """Seeded 3-D surveys with salt whose truth is known exactly: the numbers, positions and live traces of a real one."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
@@ -9,14 +10,14 @@ from numpy.typing import NDArray
 
 from diapir.faults import Fault, raise_if_any
 from diapir.volume.smooth_fields import Field, draw_field, field_on
-from diapir.volume.synthetic_cube import draw_earth, make_part
+from diapir.volume.synthetic_cube import Earth, Part, draw_earth, make_part
 from diapir.volume.synthetic_salt import BodyKind
 
 MaskKind = Literal["regular", "ragged", "dead"]
 
 INLINES, CROSSLINES, SAMPLES = 200, 160, 200
 """Size of the survey of every example."""
-_FEWEST_TRACES, _FEWEST_SAMPLES = 8, 32
+FEWEST_LINES, _FEWEST_SAMPLES = 8, 32
 _MOST = 2**31  # 8 GiB of samples; more is a slip of the finger
 _PART_SAMPLES = 800_000  # made at once: large enough for speed, small beside the survey
 _MASK_STREAM = 2
@@ -114,19 +115,28 @@ def make_survey(
     Raises:
         InputError: a number is too small or too large.
     """
-    sizes = (("inlines", inlines), ("crosslines", crosslines), ("samples", samples))
-    least = {"inlines": _FEWEST_TRACES, "crosslines": _FEWEST_TRACES, "samples": _FEWEST_SAMPLES, "seed": 0}
-    most = {"inlines": 100_000, "crosslines": 100_000, "samples": 32_767, "seed": 2**63 - 1}
+    shape = (inlines, crosslines, samples)
+    raise_if_any(faults_of_sizes(shape, seed=seed, most=_MOST))
+    return _fill(shape=shape, seed=seed, kinds=kinds, grid=grid, advance=advance)
+
+
+def faults_of_sizes(shape: tuple[int, int, int], *, seed: int, most: int) -> list[Fault]:
+    """What is wrong with numbers of inlines, crosslines and samples, of which there may be `most` in all."""
+    limits = {
+        "inlines": (FEWEST_LINES, 100_000),
+        "crosslines": (FEWEST_LINES, 100_000),
+        "samples": (_FEWEST_SAMPLES, 32_767),
+        "seed": (0, 2**63 - 1),
+    }
     faults = [
-        Fault(f"--{name}", f"expected a whole number from {least[name]} to {most[name]}, found {number}")
-        for name, number in (*sizes, ("seed", seed))
-        if not least[name] <= number <= most[name]
+        Fault(f"--{name}", f"expected a whole number from {low} to {high}, found {number}")
+        for (name, (low, high)), number in zip(limits.items(), (*shape, seed), strict=True)
+        if not low <= number <= high
     ]
-    if not faults and inlines * crosslines * samples > _MOST:
-        what = f"expected at most {_MOST} samples in all, found {inlines * crosslines * samples}; make a smaller survey"
+    if not faults and math.prod(shape) > most:
+        what = f"expected at most {most} samples in all, found {math.prod(shape)}; make a smaller survey"
         faults = [Fault("--inlines, --crosslines, --samples", what)]
-    raise_if_any(faults)
-    return _fill(shape=(inlines, crosslines, samples), seed=seed, kinds=kinds, grid=grid, advance=advance)
+    return faults
 
 
 def _fill(
@@ -141,14 +151,23 @@ def _fill(
     earth = draw_earth(shape, seed=seed, kinds=kinds)
     amplitude, salt = np.empty(shape, np.float32), np.empty(shape, np.bool_)
     top, base = np.empty(shape[:2], np.float32), np.empty(shape[:2], np.float32)
-    step = max(8, _PART_SAMPLES // (shape[1] * shape[2]))
-    for first in range(0, shape[0], step):
-        last = min(first + step, shape[0])
-        part = make_part(earth, first, last)
+    for first, last, part in survey_parts(earth):
         amplitude[first:last], salt[first:last] = part.amplitude, part.salt
         top[first:last], base[first:last] = part.top_of_salt, part.base_of_salt
         advance(last - first)
     return SyntheticSurvey(amplitude, salt, top, base, kinds=earth.salt.kinds, grid=grid, seed=seed)
+
+
+def survey_parts(earth: Earth) -> Iterator[tuple[int, int, Part]]:
+    """First and last inline, the last not included, and all that lies between them, until the survey is whole.
+
+    Memory does not go with the number of inlines: it takes about 20 million samples, or 16 inlines times 20.
+    """
+    inlines, crosslines, samples = earth.shape
+    step = max(8, _PART_SAMPLES // (crosslines * samples))
+    for first in range(0, inlines, step):
+        last = min(first + step, inlines)
+        yield first, last, make_part(earth, first, last)
 
 
 def _numbers(first: int, step: int, *, count: int) -> NDArray[np.int32]:
@@ -160,28 +179,36 @@ def decimate(survey: SyntheticSurvey, *, inlines: int = 1, crosslines: int = 1) 
     assert inlines >= 1, "at least every line"
     assert crosslines >= 1, "at least every line"
     kept = np.s_[::inlines, ::crosslines]
-    grid = survey.grid
     return replace(
         survey,
         amplitude=survey.amplitude[kept].copy(),
         salt=survey.salt[kept].copy(),
         top_of_salt=survey.top_of_salt[kept].copy(),
         base_of_salt=survey.base_of_salt[kept].copy(),
-        grid=replace(
-            grid,
-            inline_step=grid.inline_step * inlines,
-            crossline_step=grid.crossline_step * crosslines,
-            inline_spacing_m=grid.inline_spacing_m * inlines,
-            crossline_spacing_m=grid.crossline_spacing_m * crosslines,
-        ),
+        grid=decimated_grid(survey.grid, inlines=inlines, crosslines=crosslines),
     )
 
 
-def trace_positions(grid: SurveyGrid, *, inlines: int, crosslines: int) -> tuple[Field, Field]:
-    """X and Y of all traces, in whole centimetres: float64 (inlines, crosslines) in metres, both."""
+def decimated_grid(grid: SurveyGrid, *, inlines: int, crosslines: int) -> SurveyGrid:
+    """Numbers and positions of every so many-th inline and crossline."""
+    return replace(
+        grid,
+        inline_step=grid.inline_step * inlines,
+        crossline_step=grid.crossline_step * crosslines,
+        inline_spacing_m=grid.inline_spacing_m * inlines,
+        crossline_spacing_m=grid.crossline_spacing_m * crosslines,
+    )
+
+
+def trace_positions(grid: SurveyGrid, *, inlines: int, crosslines: int, first_inline: int = 0) -> tuple[Field, Field]:
+    """X and Y of traces, in whole centimetres: float64 (inlines, crosslines) in metres, both.
+
+    Args:
+        first_inline: its place in the grid, from 0 on.
+    """
     turn = np.deg2rad(grid.turn_deg)
     along = grid.crossline_spacing_m * np.arange(crosslines)
-    across = grid.inline_spacing_m * np.arange(inlines)[:, None]
+    across = grid.inline_spacing_m * (first_inline + np.arange(inlines))[:, None]
     x = grid.origin_x_m + np.cos(turn) * along - np.sin(turn) * across
     y = grid.origin_y_m + np.sin(turn) * along + np.cos(turn) * across
     return np.round(x, 2), np.round(y, 2)
