@@ -56,7 +56,7 @@ def are_constant(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def are_vertical(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which masks have the same row everywhere, and are neither empty nor full: (n,)."""
     is_same = (masks == masks[:, :1]).all(axis=(1, 2))
-    area = masks[:, 0].sum(axis=1, dtype=np.int64)
+    area = (masks[:, 0] == 1).sum(axis=1, dtype=np.int64)
     return np.asarray(is_same & (area > 0) & (area < masks.shape[2]))
 
 
@@ -84,7 +84,7 @@ def _describe_images(tiles: TileSet) -> dict[str, Any]:
 
 def _describe_masks(tiles: TileSet) -> dict[str, Any]:
     assert tiles.masks is not None
-    area = tiles.masks.sum(axis=(1, 2), dtype=np.int64)
+    area = (tiles.masks == 1).sum(axis=(1, 2), dtype=np.int64)
     pixels = tiles.masks.shape[1] * tiles.masks.shape[2]
     classes = np.bincount(coverage_classes(tiles.masks), minlength=11)
     is_constant = are_constant(tiles.images)

@@ -68,7 +68,7 @@ def _draw_depths(axes: Axes, data: DataSet) -> None:
 
 def _draw_areas(axes: Axes, tiles: TileSet) -> None:
     assert tiles.masks is not None
-    area = tiles.masks.sum(axis=(1, 2), dtype=np.int64)
+    area = (tiles.masks == 1).sum(axis=(1, 2), dtype=np.int64)
     pixels = tiles.masks.shape[1] * tiles.masks.shape[2]
     axes.hist(area[area > 0], bins=np.geomspace(1, pixels + 1, 41).tolist(), color=_SALT)
     axes.set(title="salt pixels, where there are any", xlabel="pixels", ylabel="labelled tiles", xscale="log")
@@ -78,7 +78,7 @@ def _draw_areas(axes: Axes, tiles: TileSet) -> None:
 def _example_rows(tiles: TileSet) -> list[int]:
     """Tiles spread evenly from no salt to the most, each picked by its rank; the same for the same data."""
     assert tiles.masks is not None
-    area = tiles.masks.sum(axis=(1, 2), dtype=np.int64)
+    area = (tiles.masks == 1).sum(axis=(1, 2), dtype=np.int64)
     order = np.argsort(area, kind="stable")
     salty = order[area[order] > 0]
     if not len(salty):
@@ -94,13 +94,13 @@ def _draw_example(axes: Any, tiles: TileSet, *, row: int | None) -> None:
     if row is None:
         return
     assert tiles.masks is not None
-    share = tiles.masks[row].mean()
+    share = (tiles.masks[row] == 1).mean()
     depth = "" if np.isnan(tiles.depths_m[row]) else f", {tiles.depths_m[row]:g} m"
     # An id may hold a dollar, and is no formula.
     image_axes.set_title(f"{tiles.ids[row]}\n{share:.1%}{depth}", fontsize=7, parse_math=False)
     for place in (image_axes, mask_axes):
         place.imshow(tiles.images[row], cmap="gray", vmin=0, vmax=255)
-    salt = np.ma.masked_equal(tiles.masks[row], 0)
+    salt = np.ma.masked_not_equal(tiles.masks[row], 1)
     mask_axes.imshow(salt, cmap="autumn", vmin=0, vmax=2, alpha=0.5)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diapir.data.mosaic import NONE, Mosaics, find_mosaics
+from diapir.data.section_folds import make_section_folds
 from diapir.data.tiles import TileSet, coverage_classes
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.recipe.tiles import Folds
@@ -88,7 +89,8 @@ def make_folds(tiles: TileSet, section: Folds, *, survey: Callable[[], Mosaics] 
         survey: finds the mosaics of these tiles and then any others; None looks at these alone.
 
     Raises:
-        InputError: a fold would have no tile, no salt, or (groups) the file does not fit the tiles.
+        InputError: a fold would have no tile, no salt, (groups) the file does not fit the tiles, or (sections) they lie
+            in none or in too few, or within the gap of each other.
     """
     assert tiles.masks is not None
     if len(tiles) < section.count:
@@ -108,6 +110,8 @@ def make_folds(tiles: TileSet, section: Folds, *, survey: Callable[[], Mosaics] 
         case "mosaic":
             mosaics = find_mosaics(tiles.images) if survey is None else survey()
             folds = mosaic_folds(tiles.ids, tiles.depths_m, mosaics.mosaic[: len(tiles)], count=section.count)
+        case "sections":
+            folds = make_section_folds(tiles, section)
         case _:
             assert_never(section.scheme)
     _require_salt(folds, tiles.masks, section.count)
@@ -117,7 +121,8 @@ def make_folds(tiles: TileSet, section: Folds, *, survey: Callable[[], Mosaics] 
 def write_folds(path: Path, ids: Sequence[str], folds: Numbers, section: Folds) -> None:
     """Write a CSV of id,fold under a line that names scheme, count and seed."""
     text = io.StringIO()
-    text.write(f"# scheme={section.scheme} count={section.count} seed={section.seed}\n")
+    gap = "" if section.gap is None else f" gap={section.gap}"
+    text.write(f"# scheme={section.scheme} count={section.count} seed={section.seed}{gap}\n")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["id", "fold"])
     rows.writerows(zip(ids, folds.tolist(), strict=True))
@@ -167,7 +172,7 @@ def _shuffled(ids: Sequence[str], *, seed: int) -> NDArray[np.int64]:
 
 
 def _require_salt(folds: Numbers, masks: NDArray[np.uint8], count: int) -> None:
-    salt = masks.reshape(len(masks), -1).max(1) > 0
+    salt = (masks == 1).any((1, 2))
     without = [fold for fold in range(count) if not salt[folds == fold].any()]
     raise_if_any(
         Fault(f"fold {fold}", "none of its tiles has salt, so its score would mean little; use fewer folds")

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ TILE = 101
 """Side of a tile of the TGS competition, in pixels."""
 UNKNOWN = 255
 """In a mask: nobody has said whether this pixel is salt; no loss and no score asks for it."""
+INLINE, CROSSLINE = 0, 1
+PLACE = ("direction", "line", "sample", "trace")
+"""Where a survey's tile lies: INLINE or CROSSLINE, its section, and its first sample and trace there, from 0 on."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +33,20 @@ class TileSet:
         masks: uint8 (n, height, width), 1 where there is salt, UNKNOWN where nobody has said, and 0 elsewhere; None for
             unlabelled tiles.
         depths_m: float32 (n,), depth of the tile's top as the competition gives it; NaN where unknown.
+        places: int64 (n, 4), PLACE of each tile; None where they come from nowhere that is known.
     """
 
     ids: tuple[str, ...]
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8] | None
     depths_m: NDArray[np.float32]
+    places: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         assert self.images.ndim == 3 and self.images.dtype == np.uint8
         assert len(self.ids) == len(self.images) == len(self.depths_m)
         assert self.masks is None or (self.masks.shape == self.images.shape and self.masks.dtype == np.uint8)
+        assert self.places is None or self.places.shape == (len(self.ids), len(PLACE))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,6 +58,7 @@ class TileSet:
             images=self.images[rows],
             masks=None if self.masks is None else self.masks[rows],
             depths_m=self.depths_m[rows],
+            places=None if self.places is None else self.places[rows],
         )
 
 
@@ -71,7 +78,7 @@ class DataSet:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over ids, depths, images and masks: the identity of the data, whatever files they came in."""
+        """SHA-256 over ids, depths, images, masks and places: the identity of the data, whatever files they came in."""
         total = hashlib.sha256()
         for tiles in (self.labelled, self.unlabelled):
             total.update("\n".join(tiles.ids).encode())
@@ -81,12 +88,19 @@ class DataSet:
                 total.update(np.packbits(tiles.masks == 1).tobytes())
                 if (unknown := tiles.masks == UNKNOWN).any():
                     total.update(np.packbits(unknown).tobytes())
+            if tiles.places is not None:
+                total.update(np.ascontiguousarray(tiles.places).tobytes())
         return total.hexdigest()
 
 
 def is_constant(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which images (n, h, w) are of one grey value: (n,)."""
     return np.asarray(np.ptp(images, axis=(1, 2)) == 0)
+
+
+def known_alone(values: NDArray[Any], masks: NDArray[np.uint8]) -> NDArray[Any]:
+    """Values (n, h, w), with 0 where the masks do not know: as truth without salt there, that changes no score."""
+    return np.where(masks == UNKNOWN, values.dtype.type(0), values)
 
 
 def coverage_classes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -102,7 +116,7 @@ def coverage_classes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def write_data(data: DataSet, out: Path) -> None:
-    """Write a prepared folder: arrays as .npy, `tiles.csv` (id, set, z) and `record.json`; whole or not at all.
+    """Write a prepared folder: arrays as .npy, `tiles.csv` (id, set, z, PLACE) and `record.json`; whole or not at all.
 
     Raises:
         InputError: `out` holds files already.
@@ -114,14 +128,17 @@ def write_data(data: DataSet, out: Path) -> None:
         _save_array(folder / "unlabelled-images.npy", data.unlabelled.images)
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["id", "set", "z"])
+        is_placed = data.labelled.places is not None
+        assert is_placed == (data.unlabelled.places is not None)
+        rows.writerow(["id", "set", "z", *(PLACE if is_placed else ())])
         for name, tiles in (
             ("labelled", data.labelled),
             ("unlabelled", data.unlabelled),
         ):
-            for tile, depth in zip(tiles.ids, tiles.depths_m, strict=True):
+            places = [[]] * len(tiles) if tiles.places is None else tiles.places.tolist()
+            for tile, depth, place in zip(tiles.ids, tiles.depths_m, places, strict=True):
                 # Nine digits bring every float32 back.
-                rows.writerow([tile, name, "" if np.isnan(depth) else f"{depth:.9g}"])
+                rows.writerow([tile, name, "" if np.isnan(depth) else f"{depth:.9g}", *place])
         write_text(folder / "tiles.csv", text.getvalue())
         write_json(folder / "record.json", data.record | {"digest": data.digest})
 
@@ -148,31 +165,18 @@ def read_data(folder: Path) -> DataSet:
     for name in ("labelled-images", "labelled-masks", "unlabelled-images"):
         path = folder / f"{name}.npy"
         arrays[name] = _load_array(path)
-    ids: dict[str, list[str]] = {"labelled": [], "unlabelled": []}
-    depths: dict[str, list[float]] = {"labelled": [], "unlabelled": []}
-    try:
-        with (folder / "tiles.csv").open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                ids[row["set"]].append(row["id"])
-                depths[row["set"]].append(float(row["z"] or "nan"))
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise InputError.of(folder / "tiles.csv", f"cannot be read ({error}); prepare the data again") from None
+    rows = _read_rows(folder / "tiles.csv")
     record = read_json(folder / "record.json")
     if not isinstance(record, dict):
         raise InputError.of(folder / "record.json", "expected a JSON object; prepare the data again")
     try:
+        labelled, unlabelled = rows["labelled"], rows["unlabelled"]
         data = DataSet(
             labelled=TileSet(
-                tuple(ids["labelled"]),
-                arrays["labelled-images"],
-                arrays["labelled-masks"],
-                np.array(depths["labelled"], np.float32),
+                labelled.ids, arrays["labelled-images"], arrays["labelled-masks"], labelled.depths_m, labelled.places
             ),
             unlabelled=TileSet(
-                tuple(ids["unlabelled"]),
-                arrays["unlabelled-images"],
-                None,
-                np.array(depths["unlabelled"], np.float32),
+                unlabelled.ids, arrays["unlabelled-images"], None, unlabelled.depths_m, unlabelled.places
             ),
             record=record,
         )
@@ -181,13 +185,48 @@ def read_data(folder: Path) -> DataSet:
             folder,
             "its arrays and tiles.csv do not have the same number of tiles; prepare the data again",
         ) from None
-    # The digest tells salt from none alone.
-    if record.get("digest") != data.digest or arrays["labelled-masks"].max(initial=0) > 1:
+    # The digest tells salt and what is unknown from the rest alone.
+    others = (arrays["labelled-masks"] > 1) & (arrays["labelled-masks"] != UNKNOWN)
+    if record.get("digest") != data.digest or others.any():
         raise InputError.of(
             folder,
             "its content differs from its own digest in record.json; prepare the data again",
         )
     return data
+
+
+class _Rows(NamedTuple):
+    """What `tiles.csv` says of one set."""
+
+    ids: tuple[str, ...]
+    depths_m: NDArray[np.float32]
+    places: NDArray[np.int64] | None
+
+
+def _read_rows(path: Path) -> dict[str, _Rows]:
+    """Labelled and unlabelled tiles.
+
+    Raises:
+        InputError: the file is absent or damaged.
+    """
+    found: dict[str, list[tuple[str, float, list[int]]]] = {"labelled": [], "unlabelled": []}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            columns = PLACE if PLACE[0] in (rows.fieldnames or ()) else ()
+            for row in rows:
+                place = [int(row[name]) for name in columns]
+                found[row["set"]].append((row["id"], float(row["z"] or "nan"), place))
+        return {
+            name: _Rows(
+                tuple(tile for tile, _, _ in tiles),
+                np.array([depth for _, depth, _ in tiles], np.float32),
+                np.array([place for _, _, place in tiles], np.int64).reshape(-1, len(PLACE)) if columns else None,
+            )
+            for name, tiles in found.items()
+        }
+    except (OSError, KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:
+        raise InputError.of(path, f"cannot be read ({error}); prepare the data again") from None
 
 
 def _load_array(path: Path) -> NDArray[np.uint8]:

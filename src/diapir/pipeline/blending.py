@@ -174,7 +174,7 @@ def _crossed(
 def _truth(place: Workplace, rows: NDArray[np.int64]) -> Masks:
     masks = place.data.labelled.masks
     assert masks is not None
-    return masks[rows]
+    return np.asarray(masks[rows] == 1).astype(np.uint8)
 
 
 def _places(rows: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from diapir.data.tiles import TileSet
+from diapir.data.tiles import TileSet, known_alone
 from diapir.faults import InputError
 from diapir.nets.build import build_model
 from diapir.nets.framing import InputSpec
@@ -63,6 +63,8 @@ def predict(
 ) -> dict[str, Any]:
     """Write the probabilities of a train step's models; gives how many, and how long it took.
 
+    Of held-out tiles they are 0 where the masks do not know, so that no later step asks there.
+
     The folds' own of the unlabelled tiles are kept too where leak-free pseudo-labels will ask for them.
 
     Args:
@@ -75,12 +77,13 @@ def predict(
     rows, held_out, has_salt, start = [], list[NDArray[np.float16]](), list[Floats](), time.monotonic()
     for fold in folds_of(place.recipe, trained):
         own = held_out_rows(place, fold)
-        batches = fold_batches(
-            place.recipe, trained, place.data.labelled.take(own), fold=fold, out=place.out, fabric=place.fabric
-        )
+        tiles, masks = place.data.labelled.take(own), list[NDArray[np.float16]]()
+        assert tiles.masks is not None
+        batches = fold_batches(place.recipe, trained, tiles, fold=fold, out=place.out, fabric=place.fabric)
         for batch in _until_asked(batches, stop_asked):
-            held_out.append(batch.mask.astype(np.float16))
+            masks.append(batch.mask.astype(np.float16))
             has_salt += [] if batch.has_salt is None else [batch.has_salt]
+        held_out.append(known_alone(np.concatenate(masks), tiles.masks))
         rows.append(own)
     write_array(folder / ROWS, np.concatenate(rows))
     write_array(folder / HELD_OUT, np.concatenate(held_out))

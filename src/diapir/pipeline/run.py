@@ -245,7 +245,7 @@ def _few_tiles(data: DataSet) -> DataSet:
     """Some tiles with salt and some of the others, enough for a look at whether everything runs."""
     masks = data.labelled.masks
     assert masks is not None
-    has_salt = masks.any((1, 2))
+    has_salt = (masks == 1).any((1, 2))
     salted, others = np.flatnonzero(has_salt)[: LABELLED // 2 + 2], np.flatnonzero(~has_salt)
     rows = np.sort(np.concatenate([salted, others[: LABELLED - len(salted)]]))
     unlabelled = data.unlabelled.take(np.arange(min(UNLABELLED, len(data.unlabelled))))

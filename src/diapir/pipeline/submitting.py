@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from diapir.data.tiles import TileSet
+from diapir.data.tiles import known_alone
 from diapir.metrics import bootstrap_interval, mask_scores
 from diapir.pipeline.predictions import Predictions
 from diapir.pipeline.workplace import Workplace
@@ -28,16 +28,17 @@ def submit(place: Workplace, found: Predictions, *, wanted: float | Literal["tun
         wanted: the threshold, or `tuned` for the best on the held-out tiles.
     """
     tiles = place.data.labelled.take(found.rows)
-    threshold, scores, figures = _choose_threshold(found.held_out, tiles, wanted=wanted)
-    figures["score_kind"] = "; ".join([figures["score_kind"], *flatterers(place.recipe)])
     assert tiles.masks is not None
+    truth, held_out = (tiles.masks == 1).astype(np.uint8), known_alone(found.held_out, tiles.masks)
+    threshold, scores, figures = _choose_threshold(held_out, truth, wanted=wanted)
+    figures["score_kind"] = "; ".join([figures["score_kind"], *flatterers(place.recipe)])
     score = f"{figures['score']:.4f} {interval_text(figures['interval_95'])}"
     draw_predictions(
         place.out / PICTURE,
         ids=tiles.ids,
         images=tiles.images,
-        truth=tiles.masks,
-        probability=found.held_out.astype(np.float32),
+        truth=truth,
+        probability=held_out.astype(np.float32),
         threshold=threshold,
         scores=scores,
         title=f"{place.recipe.name}: score {score} on held-out tiles",
@@ -69,11 +70,10 @@ def interval_text(interval: Sequence[float]) -> str:
 
 
 def _choose_threshold(
-    probability: NDArray[np.float16], tiles: TileSet, *, wanted: float | Literal["tuned"]
+    probability: NDArray[np.float16], truth: NDArray[np.uint8], *, wanted: float | Literal["tuned"]
 ) -> tuple[float, _Number, dict[str, Any]]:
     """Threshold, score of each tile, and the figures of the record."""
-    assert tiles.masks is not None
-    scores = candidate_scores(probability, tiles.masks)
+    scores = candidate_scores(probability, truth)
     at_half = scores[CANDIDATES.index(0.5)]
     if wanted == "tuned":
         threshold, kind = best_threshold(scores), "each tile at a threshold chosen on other tiles"
@@ -81,7 +81,7 @@ def _choose_threshold(
         honest = scores[rows, np.arange(len(rows))]
     else:
         threshold, kind = wanted, "at the recipe's threshold"
-        honest = mask_scores(probability > threshold, tiles.masks)
+        honest = mask_scores(probability > threshold, truth)
     interval = bootstrap_interval(honest, rng=np.random.default_rng(0))
     figures = {
         "score": round(float(honest.mean()), 5),

@@ -10,14 +10,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diapir.data.tiles import DataSet, TileSet, is_constant
+from diapir.data.tiles import UNKNOWN, DataSet, TileSet, is_constant
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.nets.framing import InputSpec
 from diapir.nets.infer import TileTensors
 from diapir.pipeline.plan import begins_with_best
 from diapir.pipeline.pseudo import read_pseudo_labels
 from diapir.pipeline.workplace import Fold as FoldNumber
-from diapir.pipeline.workplace import Workplace, fold_folder, folds_of, held_out_rows, step_named
+from diapir.pipeline.workplace import (
+    Workplace,
+    fold_folder,
+    folds_of,
+    held_out_rows,
+    step_named,
+    training_part,
+)
 from diapir.recipe.steps import LABELLED, Train
 from diapir.recipe.whole import Recipe
 from diapir.runs import locked_folder
@@ -142,8 +149,7 @@ def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: st
     parts: list[tuple[TileSet, NDArray[Any]]] = []
     for source in step.tiles:
         if source == LABELLED:
-            tiles = data.labelled.take(np.flatnonzero(place.numbers != fold))
-            tiles = _learnable(tiles, recipe)
+            tiles = _learnable(training_part(place, fold), recipe)
             assert tiles.masks is not None
             parts.append((tiles, tiles.masks))
         else:
@@ -158,9 +164,13 @@ def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: st
         masks=None,
         depths_m=np.concatenate([tiles.depths_m for tiles, _ in parts]),
     )
-    # Beside the set, whose masks are of 0 and 1 alone: soft labels are probabilities.
-    answers = torch.from_numpy(np.concatenate([masks for _, masks in parts])).to(place.fabric.device)
-    training = replace(tile_tensors(together, place.fabric.device), masks=answers)
+    # Beside the set, whose masks are whole numbers: soft labels are probabilities.
+    answers = np.concatenate([masks for _, masks in parts])
+    training = replace(
+        tile_tensors(together, place.fabric.device),
+        masks=torch.from_numpy(answers).to(place.fabric.device),
+        is_partial=bool((answers == UNKNOWN).any()),
+    )
     if recipe.data.fourfold_shift:
         drawn = torch.Generator().manual_seed(recipe.seed)
         training = fourfold(training, shift=recipe.data.fourfold_shift, rng=drawn)

@@ -8,7 +8,8 @@ import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from diapir.data.tiles import DataSet
+from diapir.data.section_folds import keep_apart
+from diapir.data.tiles import DataSet, TileSet
 from diapir.recipe.steps import BlendStep, PredictStep, PseudoLabel, Step, Train
 from diapir.recipe.whole import Recipe
 from diapir.train.tracking import TrackerName
@@ -78,3 +79,12 @@ def held_out_rows(place: Workplace, fold: Fold) -> NDArray[np.int64]:
     if fold is None:
         return np.arange(len(place.data.labelled))
     return np.flatnonzero(place.numbers == fold)
+
+
+def training_part(place: Workplace, fold: Fold) -> TileSet:
+    """Labelled tiles that a fold's model is trained on; what is too near to those held out is unknown in them."""
+    others = place.data.labelled.take(np.flatnonzero(place.numbers != fold))
+    gap = place.recipe.folds.gap
+    if gap is None:
+        return others
+    return keep_apart(others, place.data.labelled.take(held_out_rows(place, fold)), gap=gap)

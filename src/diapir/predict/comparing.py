@@ -56,9 +56,10 @@ def write_held_out(path: Path, tiles: TileSet, scores: NDArray[np.float64]) -> N
 
 
 def boundary_px(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Pixel sides between salt and no salt inside each tile (n, h, w): (n,)."""
-    salt = masks != 0
-    below, beside = salt[:, 1:] != salt[:, :-1], salt[:, :, 1:] != salt[:, :, :-1]
+    """Pixel sides between salt and what is known to be none inside each tile (n, h, w): (n,)."""
+    salt, none = masks == 1, masks == 0
+    below = (salt[:, 1:] & none[:, :-1]) | (none[:, 1:] & salt[:, :-1])
+    beside = (salt[:, :, 1:] & none[:, :, :-1]) | (none[:, :, 1:] & salt[:, :, :-1])
     return np.asarray(below.sum((1, 2)) + beside.sum((1, 2)), dtype=np.int64)
 
 

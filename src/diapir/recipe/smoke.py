@@ -20,6 +20,8 @@ def smoke_recipe(recipe: Recipe, *, smallest: bool = False) -> Recipe:
     raw = recipe.model_dump(mode="json")
     raw["data"] |= {"synthetic": {"labelled": LABELLED, "unlabelled": UNLABELLED, "seed": 0}, "few_tiles": True}
     raw["folds"] |= {"count": 2, "held_out": [0]}
+    if raw["folds"]["scheme"] == "sections":
+        raw["folds"] |= {"scheme": "depth", "gap": None}  # so few tiles lie in one section, or in none
     for model in (raw, *raw["models"].values()):
         _shrink_model(model, smallest=smallest)
     for step in raw["steps"]:

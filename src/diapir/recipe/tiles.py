@@ -41,20 +41,26 @@ class Folds(Section):
     Args:
         scheme: `depth` deals tiles sorted by depth in turn; `coverage` deals within each coverage class; `random`
             shuffles; `groups` keeps tiles of one group (a CSV of id,group) together; `mosaic` keeps tiles together that
-            were neighbours in the survey, as far as their edges tell, and deals the others by depth.
+            were neighbours in the survey, as far as their edges tell, and deals the others by depth; `sections` keeps
+            neighbouring labelled sections of a survey together, and needs a `gap`.
+        gap: inlines or crosslines between what a fold holds out and what its model is trained on.
         held_out: the folds to train a model for, each holding that fold out; empty for all of them.
     """
 
-    scheme: Literal["depth", "coverage", "random", "groups", "mosaic"] = "depth"
+    scheme: Literal["depth", "coverage", "random", "groups", "mosaic", "sections"] = "depth"
     count: Annotated[Whole, Field(ge=2, le=1000)] = 5
     seed: Annotated[Whole, Field(ge=0)] = 0
     groups: Path | None = None
+    # Left out where it says nothing, so that recipes from before there was one keep their digest.
+    gap: Annotated[Whole, Field(ge=0, le=10_000)] | None = Field(default=None, exclude_if=lambda gap: gap is None)
     held_out: tuple[Annotated[Whole, Field(ge=0)], ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> "Folds":
         if (self.scheme == "groups") != (self.groups is not None):
             raise ValueError("scheme 'groups' and a file in 'groups' go together: give both or neither")
+        if (self.scheme == "sections") != (self.gap is not None):
+            raise ValueError("scheme 'sections' and a gap go together: give both or neither")
         if wrong := [fold for fold in self.held_out if fold >= self.count]:
             raise ValueError(f"held_out {wrong}: there are folds 0 to {self.count - 1}")
         if len(set(self.held_out)) != len(self.held_out):

@@ -110,17 +110,21 @@ def _supervised(net: nn.Module, tiles: TileTensors, rows: Tensor, *, plan: Plan,
 
 def _batch(tiles: TileTensors, rows: Tensor, *, plan: Plan, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """This process's share of a batch: net input (n, c, s, s) and masks (n, h, w), augmented."""
-    assert tiles.masks is not None
     height, width = tiles.images.shape[-2:]
     draws = draw_changes(len(rows), plan.augment, height=height, width=width, rng=rng)
     rank, world = plan.part
     mine = slice(rank * len(rows) // world, (rank + 1) * len(rows) // world)
     chosen = rows[mine].to(tiles.images.device)
-    images, masks = tiles.images[chosen].float() / 255, tiles.masks[chosen].float()
-    if tiles.is_partial:
-        masks = masks.masked_fill(masks == UNKNOWN, math.nan)
-    images, masks = apply_changes(images, masks, draws.part(mine))
+    images = tiles.images[chosen].float() / 255
+    images, masks = apply_changes(images, masks_at(tiles, chosen), draws.part(mine))
     return net_input(images, tiles.depths_m[chosen], spec=plan.spec, frame=plan.frame), masks
+
+
+def masks_at(tiles: TileTensors, rows: Tensor) -> Tensor:
+    """Masks of some tiles as losses take them: float32 (b, h, w), NaN where unknown."""
+    assert tiles.masks is not None
+    masks = tiles.masks[rows].float()
+    return masks.masked_fill(masks == UNKNOWN, math.nan) if tiles.is_partial else masks
 
 
 def supervised_loss(outputs: Outputs, masks: Tensor, *, plan: Plan) -> Tensor:

@@ -23,7 +23,7 @@ from diapir.nets.unet import Outputs
 from diapir.recipe.semi import CoTraining, MeanTeacher
 from diapir.train.augment import apply_changes
 from diapir.train.draws import Draws, draw_changes
-from diapir.train.loop import Objective, Plan, supervised_loss
+from diapir.train.loop import Objective, Plan, masks_at, supervised_loss
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,10 @@ def draw_mixture(
 
     One at least, and no more than there are.
     """
-    assert tiles.masks is not None
     wanted = max(round(len(rows) * share / (1 - share)), 1)
     others = torch.randperm(len(unlabelled), generator=rng)[:wanted].to(tiles.images.device)
     rows = rows.to(tiles.images.device)
-    masks = tiles.masks[rows].float()
+    masks = masks_at(tiles, rows)
     return Mixture(
         images=torch.cat([tiles.images[rows], unlabelled.images[others]]).float() / 255,
         masks=torch.cat([masks, masks.new_zeros(len(others), *masks.shape[1:])]),
@@ -214,11 +213,13 @@ def fooling(images: Tensor, logits: Tensor, *, truth: Tensor, eps: float) -> Ten
 
     Args:
         images: (n, h, w) that `logits` (n, h, w) came from, asking for gradients.
-        truth: (m, h, w), masks of the first m tiles; of the others the net's own answers are taken for true.
+        truth: (m, h, w), masks of the first m tiles, NaN where unknown; there, and of the other tiles, the net's own
+            answers are taken for true.
 
     Source: Goodfellow et al. 2015, section 4 (arXiv:1412.6572), on grey of 0..1.
     """
-    target = torch.cat([truth, (logits[len(truth) :] > 0).float()])
+    own = (logits > 0).float()
+    target = torch.cat([torch.where(truth.isnan(), own[: len(truth)], truth), own[len(truth) :]])
     (slope,) = torch.autograd.grad(bce(logits, target).sum(), images, retain_graph=True)
     return (images + eps * slope.sign()).clamp(0, 1).detach()
 
