@@ -1,4 +1,4 @@
-"""One PNG of a tile or of a mask, decoded only after its header and checksums hold."""
+"""One PNG of a tile, of a mask or of a labelled section, decoded only after its header and checksums hold."""
 
 import io
 import struct
@@ -17,11 +17,13 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")
-_GREY, _RGB = 0, 2
-_COLOURS = {_GREY: "grey", _RGB: "RGB", 3: "a palette", 4: "grey with alpha", 6: "RGB with alpha"}
+_GREY, _RGB, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 4, 6
+_COLOURS = {_GREY: "grey", _RGB: "RGB", 3: "a palette", _GREY_ALPHA: "grey with alpha", _RGB_ALPHA: "RGB with alpha"}
+_CHANNELS = {_GREY: 1, _RGB: 3, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
+_OPAQUE = 255
 _MOST_VALUES_SHOWN = 5
 _CUT_OFF = "is cut off"
-_TAKE_AGAIN = "take it from the download again"
+_TAKE_AGAIN = "take another copy of it"
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ def decode_image(content: bytes, *, where: str, height: int = TILE, width: int =
     Raises:
         InputError: the file is damaged, or is no such PNG; nothing was decoded then, whatever size it claims.
     """
-    pixels: NDArray[np.uint8] = _decode(content, where=where, size=(height, width), depths=(8,)).astype(np.uint8)
-    return pixels
+    pixels = _decode(content, where=where, size=(height, width), depths=(8,))[..., 0]
+    return pixels.astype(np.uint8)
 
 
 def decode_mask(content: bytes, *, where: str, height: int = TILE, width: int = TILE) -> NDArray[np.uint8]:
@@ -57,7 +59,7 @@ def decode_mask(content: bytes, *, where: str, height: int = TILE, width: int = 
     Raises:
         InputError: the file is damaged, is no such PNG, or holds other values.
     """
-    pixels = _decode(content, where=where, size=(height, width), depths=(8, 16))
+    pixels = _decode(content, where=where, size=(height, width), depths=(8, 16))[..., 0]
     full = 255 if pixels.dtype == np.uint8 else 65535
     is_salt: NDArray[np.bool_] = pixels == full
     others = np.unique(pixels[~is_salt & (pixels != 0)])
@@ -69,22 +71,53 @@ def decode_mask(content: bytes, *, where: str, height: int = TILE, width: int = 
     return is_salt.astype(np.uint8)
 
 
-def _decode(content: bytes, *, where: str, size: tuple[int, int], depths: Sequence[int]) -> Pixels:
+def decode_greys(
+    content: bytes, *, where: str, height: int, width: int, hint: str
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The greys of a PNG of 1 or 8 bits, with or without alpha, and which pixels are opaque: (height, width) both.
+
+    Of pixels of one bit, white is 1.
+
+    Args:
+        hint: what to do about another size.
+
+    Raises:
+        InputError: the file is damaged, or is no such PNG.
+    """
+    colours = (_GREY, _RGB, _GREY_ALPHA, _RGB_ALPHA)
+    pixels = _decode(content, where=where, size=(height, width), depths=(1, 8), colours=colours, hint=hint)
+    greys = pixels[..., 0].astype(np.uint8)
+    has_alpha = pixels.shape[2] == _CHANNELS[_GREY_ALPHA]
+    return greys, pixels[..., 1] == _OPAQUE if has_alpha else np.ones(greys.shape, np.bool_)
+
+
+def _decode(
+    content: bytes,
+    *,
+    where: str,
+    size: tuple[int, int],
+    depths: Sequence[int],
+    colours: Sequence[int] = (_GREY, _RGB),
+    hint: str = "",
+) -> Pixels:
+    """Grey, and alpha where there is one: (height, width, 1 or 2)."""
     try:
         header = _read_header(content)
-        raise_if_any(Fault(where, what) for what in _header_faults(header, size=size, depths=depths))
+        faults = _header_faults(header, size=size, depths=depths, colours=colours, hint=hint)
+        raise_if_any(Fault(where, what) for what in faults)
         data = _image_data(content)
         pixels = _pixels(data, header=header)
     except InputError:
         raise
     except ValueError as error:
         raise InputError.of(where, str(error)) from None
-    if pixels.ndim == 2:
+    if pixels.shape[2] < _CHANNELS[_RGB]:
         return pixels
-    if (pixels != pixels[:, :, :1]).any():
+    seen = pixels[..., :3] * (pixels[..., 3:] == _OPAQUE) if pixels.shape[2] == _CHANNELS[_RGB_ALPHA] else pixels
+    if (seen != seen[..., :1]).any():
         what = "expected grey, or RGB with three equal channels, found channels that differ; save it as 8-bit grey"
         raise InputError.of(where, what)
-    return pixels[:, :, 0]
+    return pixels[..., ::3]
 
 
 def _read_header(content: bytes) -> _Header:
@@ -104,12 +137,14 @@ def _read_header(content: bytes) -> _Header:
     return _Header(*_HEADER.unpack(data))
 
 
-def _header_faults(header: _Header, *, size: tuple[int, int], depths: Sequence[int]) -> Iterator[str]:
+def _header_faults(
+    header: _Header, *, size: tuple[int, int], depths: Sequence[int], colours: Sequence[int], hint: str
+) -> Iterator[str]:
     if (header.height, header.width) != size:
         expected, found = f"{size[1]} x {size[0]}", f"{header.width} x {header.height}"
-        yield f"expected {expected} pixels, found {found}; cut tiles of {expected} first"
+        yield f"expected {expected} pixels, found {found}; {hint or f'cut tiles of {expected} first'}"
     expected_bits = " or ".join(str(depth) for depth in depths)
-    if header.colour not in (_GREY, _RGB):
+    if header.colour not in colours:
         found = _COLOURS.get(header.colour, f"the unknown colour type {header.colour}")
         yield f"expected grey or RGB, found {found}; save it as 8-bit grey"
     elif header.bits not in (depths if header.colour == _GREY else (8,)):
@@ -167,7 +202,7 @@ def _image_data(content: bytes) -> bytes:
 
 
 def _pixels(data: bytes, *, header: _Header) -> Pixels:
-    """Pixels as they are stored: (height, width) or (height, width, 3).
+    """Pixels as they are stored: (height, width, channels).
 
     Raises:
         ValueError: the compressed data are damaged, or are not as many as the header says.
@@ -181,13 +216,13 @@ def _pixels(data: bytes, *, header: _Header) -> Pixels:
             pixels = np.asarray(image)
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
         raise ValueError(f"is damaged: its pixels cannot be unpacked ({error}); {_TAKE_AGAIN}") from None
+    pixels = pixels.reshape(header.height, header.width, _CHANNELS[header.colour])
     return pixels.astype(np.uint16) if header.bits == 16 else pixels.astype(np.uint8)
 
 
 def _check_amount(data: bytes, *, header: _Header) -> None:
     """Refuse too few rows, which Pillow would make black, and too many, of which no more than needed is unpacked."""
-    channels = 3 if header.colour == _RGB else 1
-    expected = header.height * (1 + header.width * channels * header.bits // 8)
+    expected = header.height * (1 + -(-header.width * _CHANNELS[header.colour] * header.bits // 8))
     unpacker = zlib.decompressobj()
     try:
         rows = unpacker.decompress(data, expected + 1)

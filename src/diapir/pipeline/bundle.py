@@ -19,7 +19,7 @@ from diapir.pipeline.bundle_files import CARD, MANIFEST, read_manifest, write_ma
 from diapir.pipeline.card import card_text
 from diapir.pipeline.members import Member, members_of, needed_files
 from diapir.pipeline.onnx_files import export_onnx, onnx_name, require_onnx
-from diapir.pipeline.plan import RECIPE, RECORD, require_finished
+from diapir.pipeline.plan import RECIPE, RECORD, own_tiles, require_finished
 from diapir.pipeline.run import open_run_data
 from diapir.recipe.files import read_recipe
 from diapir.recipe.whole import Recipe
@@ -147,6 +147,7 @@ def _is_number(value: Any) -> bool:
 def _statistics(source: Model, data_path: Path | None) -> TileStatistics:
     """Of the labelled tiles that the run had."""
     skipped = bool(source.record["data"].get("skipped"))
+    data_path = own_tiles(source.folder, data_path)
     data, _ = open_run_data(source.recipe, data_path, skip_bad=skipped)
     if data.digest != source.record["data"]["digest"]:
         raise InputError.of(

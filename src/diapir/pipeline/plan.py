@@ -17,6 +17,8 @@ RECIPE, FOLDS, RECORD = "recipe.yaml", "folds.csv", "record.json"
 STEP = "step.json"
 ROLLED_BACK = "rolled_back"
 """Folder of what was taken out of a run; no step can be called so."""
+SURVEY_TILES = "survey_tiles"
+"""Folder of the tiles that a run on a survey learns from; no step can be called so."""
 State = Literal["done", "begun", "new", "changed"]
 
 
@@ -87,6 +89,11 @@ def figures_of(out: Path, name: str, *, keys: Sequence[str] = ()) -> dict[str, A
             f"step again: remove its folder and {RECORD}, and give the run's command with --resume",
         )
     return kept
+
+
+def own_tiles(run: Path, data_path: Path | None) -> Path | None:
+    """The data set that is named, or the tiles that a run on a survey keeps; None where there are neither."""
+    return run / SURVEY_TILES if data_path is None and (run / SURVEY_TILES).is_dir() else data_path
 
 
 def require_finished(run: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diapir.faults import InputError
-from diapir.pipeline.plan import RECIPE, ROLLED_BACK, require_finished
+from diapir.pipeline.plan import RECIPE, ROLLED_BACK, SURVEY_TILES, own_tiles, require_finished
 from diapir.pipeline.run import run_recipe
 from diapir.recipe.files import read_recipe
 from diapir.runs import provenance, read_record, sha256_of_file
@@ -37,11 +37,12 @@ def replay_run(run: Path, out: Path, *, data_path: Path | None) -> Replay:
         raise InputError.of(out, "expected another folder than the run's own, to do it again in; name a new one")
     before = read_record(run, keys=("data", "provenance"))
     skipped = bool(before["data"].get("skipped"))
-    after = run_recipe(read_recipe(run / RECIPE), out, data_path=data_path, resume=True, skip_bad=skipped)
+    tiles = own_tiles(run, data_path)
+    after = run_recipe(read_recipe(run / RECIPE), out, data_path=tiles, resume=True, skip_bad=skipped)
     names = sorted({str(path.relative_to(run)) for pattern in _COMPARED for path in run.rglob(pattern)})
     # A checkpoint holds how long it took, and what was rolled back is no part of the run any more.
     names = [name for name in names if not Path(name).name.startswith((".", "checkpoint"))]
-    names = [name for name in names if Path(name).parts[0] != ROLLED_BACK]
+    names = [name for name in names if Path(name).parts[0] not in (ROLLED_BACK, SURVEY_TILES)]
     same = [
         name for name in names if (out / name).exists() and sha256_of_file(out / name) == sha256_of_file(run / name)
     ]

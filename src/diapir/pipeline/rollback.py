@@ -11,6 +11,7 @@ from diapir.pipeline.plan import (
     RECORD,
     ROLLED_BACK,
     Planned,
+    own_tiles,
     plan_steps,
     plan_text,
     require_no_bundle,
@@ -60,7 +61,7 @@ def plan_rollback(run: Path, step: str, *, data_path: Path | None, skip_bad: boo
     if step not in rounds:
         listed = ", ".join(rounds) or "none"
         raise InputError.of(run, f"expected a pseudo-label step of its recipe ({listed}), found '{step}'")
-    data, _ = open_run_data(before, data_path, skip_bad=skip_bad)
+    data, _ = open_run_data(before, own_tiles(run, data_path), skip_bad=skip_bad)
     if any(one.state == "changed" for one in plan_steps(before, run, data_digest=data.digest)):
         raise InputError.of(
             "--data", f"these are not the data that {run} was made from, or its recipe was changed: name those it had"
@@ -91,7 +92,8 @@ def roll_back(planned: Rollback, *, data_path: Path | None, skip_bad: bool = Fal
             if (planned.run / name).exists():
                 (planned.run / name).rename(planned.aside / name)
         write_text(planned.run / RECIPE, write_recipe(planned.after))
-    return run_recipe(planned.after, planned.run, data_path=data_path, resume=True, skip_bad=skip_bad)
+    tiles = own_tiles(planned.run, data_path)
+    return run_recipe(planned.after, planned.run, data_path=tiles, resume=True, skip_bad=skip_bad)
 
 
 def rollback_text(planned: Rollback) -> str:

@@ -20,12 +20,14 @@ from diapir.faults import InputError
 from diapir.nets.build import build_net
 from diapir.nets.encoders import TimmEncoder
 from diapir.nets.weights import fetch_pretrained, load_encoder_weights
+from diapir.pipeline.begin_with import bundled_weights
 from diapir.pipeline.blending import blend, post_process
 from diapir.pipeline.mosaics import mosaics_of
 from diapir.pipeline.plan import (
     FOLDS,
     RECIPE,
     RECORD,
+    SURVEY_TILES,
     Planned,
     figures_of,
     mark_begun,
@@ -96,7 +98,7 @@ def run_recipe(
         torch.set_num_threads(threads)
     with locked_folder(out) if first else nullcontext():
         if first:
-            _require_same_run(recipe, out, resume=resume, update=update)
+            require_same_run(recipe, out, resume=resume, update=update)
             _require_nets(recipe)
             require_trackers(tracker_names)
         data, truth = open_run_data(recipe, data_path, skip_bad=skip_bad)
@@ -169,9 +171,15 @@ def summary(record: dict[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
-def _require_same_run(recipe: Recipe, out: Path, *, resume: bool, update: bool) -> None:
+def require_same_run(recipe: Recipe, out: Path, *, resume: bool, update: bool) -> None:
+    """Refuse a folder that holds something else than this run.
+
+    Raises:
+        InputError: it holds other files or another run and `update` is not set, or an unfinished one and `resume` is
+            not set.
+    """
     if not (out / RECIPE).exists():
-        strangers = [path.name for path in out.iterdir() if not path.name.startswith(".")]
+        strangers = [path.name for path in out.iterdir() if not path.name.startswith(".") and path.name != SURVEY_TILES]
         if strangers:
             raise InputError.of(out, f"expected a new or empty folder, found {strangers[0]} there; name another")
         return
@@ -190,6 +198,8 @@ def _require_same_run(recipe: Recipe, out: Path, *, resume: bool, update: bool) 
 def _require_nets(recipe: Recipe) -> None:
     """Refuse a net that cannot be had before any data are read: that takes seconds, and the answer should not."""
     for own in _trained(recipe):
+        if own.begin_with is not None:
+            bundled_weights(own, None)
         with torch.device("meta"):  # no weights are made: large nets take seconds for that
             net = build_net(own.net, in_channels=len(own.input.channels))
         name, weights = trained_encoder(own.net) or ("", "")

@@ -14,6 +14,7 @@ from diapir.data.tiles import UNKNOWN, DataSet, TileSet, is_constant
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.nets.framing import InputSpec
 from diapir.nets.infer import TileTensors
+from diapir.pipeline.begin_with import bundled_weights
 from diapir.pipeline.plan import begins_with_best
 from diapir.pipeline.pseudo import read_pseudo_labels
 from diapir.pipeline.workplace import Fold as FoldNumber
@@ -95,6 +96,10 @@ def train_fold(
     recipe, device = place.recipe.of_step(step), place.fabric.device
     name, folder = fold_name(step, fold), fold_folder(place.out, step, fold)
     training, spec = _training_tiles(place, step, fold, name=name)
+    begin_with = _weights_to_begin_with(place, step, fold)
+    if recipe.begin_with is not None:
+        bundled, spec = bundled_weights(recipe, fold)
+        begin_with = begin_with or bundled
     held_out = place.data.labelled.take(held_out_rows(place, fold))
     unlabelled = None if recipe.semi is None else tile_tensors(_learnable(place.data.unlabelled, recipe), device)
     with locked_folder(folder, wait_s=LEAVING_S) if place.fabric.is_global_zero else nullcontext():
@@ -110,7 +115,7 @@ def train_fold(
             ),
             folder=folder,
             fabric=place.fabric,
-            begin_with=_weights_to_begin_with(place, step, fold),
+            begin_with=begin_with,
             trackers=trackers,
             stop_asked=stop_asked,
             shown=shown,

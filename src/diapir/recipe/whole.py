@@ -1,6 +1,7 @@
 """A whole run in one recipe: every section together, refused where they make no sense, and with a digest."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -33,11 +34,25 @@ class Predict(Section):
     threshold: Literal["tuned"] | Annotated[Real, Field(gt=0, lt=1)] = "tuned"
 
 
+class BeginWith(Section):
+    """Weights to begin with, in place of random ones; grey values are then scaled as they were for these.
+
+    Args:
+        bundle: its folder; of several models the one that was trained last is taken, and where each fold has its own,
+            each fold here begins with another.
+        digest: that the bundle has.
+    """
+
+    bundle: Path
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Model(Section):
     """One model: what it sees, what it is, how it learns and how it predicts.
 
     Args:
         semi: how unlabelled tiles help it to learn, from its first step to its last; null where they do not.
+        begin_with: a bundle to go on from, of the same net and input; null for random weights.
     """
 
     framing: Framing = Framing()
@@ -48,6 +63,8 @@ class Model(Section):
     average: Average = Average()
     semi: Semi | None = None
     predict: Predict = Predict()
+    # Left out where there is none, so that recipes from before there was one keep their digest.
+    begin_with: BeginWith | None = Field(default=None, exclude_if=lambda bundle: bundle is None)
 
 
 class Recipe(Model):

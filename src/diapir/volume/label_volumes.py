@@ -1,0 +1,195 @@
+"""Labels in files of traces and in arrays over a survey's grid: SEG-Y and Zarr."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from diapir.data.tiles import UNKNOWN
+from diapir.faults import Fault, InputError, raise_if_any
+from diapir.volume.geometry import NO_TRACE, Geometry, find_geometry
+from diapir.volume.labelled_section import (
+    Direction,
+    LabelledSection,
+    axis_of,
+    lines_with_labels,
+    place_of,
+    section_shape,
+    told_values,
+)
+from diapir.volume.line_numbers import Axis
+from diapir.volume.segy import Segy, open_segy, samples
+from diapir.volume.store import STRIP, Grid
+
+_NAMES = ("labels", "mask")
+_BYTE = 2  # stands for 255 in SEG-Y until it is clear that nothing there is 1
+_MOST_CHUNK_BYTES = 1 << 28
+_EXPECTED_OF_SEGY = "expected samples of 0 (no salt), 1 or 255 (salt), and -1 or NaN (unknown)"
+_EXPECTED_OF_ZARR = "expected values of 0 (no salt), 1 (salt), and 255 or -1 (unknown)"
+
+
+class Found(NamedTuple):
+    """Sections of one file.
+
+    Args:
+        notes: what a person should know of them.
+    """
+
+    sections: list[LabelledSection]
+    notes: list[str]
+
+
+def read_segy_labels(path: Path, grid: Grid, *, live: NDArray[np.bool_]) -> Found:
+    """Sections of a SEG-Y file whose traces lie on the survey's lines, found by its headers.
+
+    Samples are 0 for no salt, 1 or (all of them) 255 for salt, -1 or NaN for unknown; traces that it lacks, or calls
+    dead, are unknown.
+
+    Raises:
+        InputError: it is no SEG-Y, has another number of samples or interval, has no line numbers or such as the survey
+            does not have, holds other values, or nothing that is known.
+    """
+    segy = open_segy(path)
+    geometry = find_geometry(segy)
+    raise_if_any(_faults_of_segy(segy, geometry, grid))
+    rows = np.full(grid.shape[:2], NO_TRACE, np.int64)
+    rows[np.ix_(_places(geometry.inlines, grid.inlines), _places(geometry.crosslines, grid.crosslines))] = np.where(
+        geometry.is_live, geometry.trace_rows, NO_TRACE
+    )
+    is_known = (rows != NO_TRACE) & live
+    lines, total = lines_with_labels(is_known, num_samples=grid.num_samples)
+    others, sections = Counter[float](), list[LabelledSection]()
+    for direction, place in lines:
+        chosen = (place, slice(None)) if direction == "inline" else (slice(None), place)
+        mask = np.full(section_shape(grid, direction), UNKNOWN, np.uint8)
+        mask[:, is_known[chosen]] = _of_samples(samples(segy, rows[chosen][is_known[chosen]]), others).T
+        sections.append(_section(grid, direction, place, mask, path))
+    return _finished(path, sections, others, expected=_EXPECTED_OF_SEGY, total=total)
+
+
+def read_zarr_labels(path: Path, grid: Grid, *, live: NDArray[np.bool_]) -> Found:
+    """Sections of an array over the whole grid, or of the array `labels` or `mask` of a group: Zarr, format 3.
+
+    0 is no salt, 1 salt, 255 and -1 are unknown. It is read strip by strip.
+
+    Raises:
+        InputError: there is no such array, it is of another shape or kind, is damaged, holds other values, or nothing
+            that is known.
+    """
+    array = _array(path, grid)
+    others, is_known = Counter[float](), np.zeros(grid.shape[:2], np.bool_)
+    for first in range(0, grid.inlines.count, STRIP):
+        strip = _of_numbers(_read(path, array, np.s_[first : first + STRIP]), others)
+        is_known[first : first + STRIP] = (strip != UNKNOWN).any(2)
+    lines, total = lines_with_labels(is_known & live, num_samples=grid.num_samples)
+    sections = []
+    for direction, place in [] if others else lines:
+        chosen = np.s_[place : place + 1] if direction == "inline" else np.s_[:, place : place + 1]
+        values = _of_numbers(_read(path, array, chosen), others)
+        sections.append(
+            _section(grid, direction, place, values[0 if direction == "inline" else (slice(None), 0)].T, path)
+        )
+    return _finished(path, sections, others, expected=_EXPECTED_OF_ZARR, total=total)
+
+
+def _section(grid: Grid, direction: Direction, place: int, mask: NDArray[np.uint8], path: Path) -> LabelledSection:
+    return LabelledSection(direction, int(axis_of(grid, direction).numbers[place]), place, mask, path)
+
+
+def _finished(
+    path: Path, sections: list[LabelledSection], others: Counter[float], *, expected: str, total: int
+) -> Found:
+    if others:
+        raise InputError.of(path, f"{expected}, found {told_values(others)}; write the classes as these numbers")
+    if any((each.mask == _BYTE).any() for each in sections):
+        if any((each.mask == 1).any() for each in sections):
+            raise InputError.of(path, f"{expected}, found both 1 and 255, so one of them is something else")
+        for each in sections:
+            each.mask[each.mask == _BYTE] = 1
+    sections = [each for each in sections if (each.mask != UNKNOWN).any()]
+    if not sections:
+        raise InputError.of(path, "expected some live traces with salt or with none, found nothing that is known")
+    few = f"{path}: {total} lines are labelled, and an even spread of {len(sections)} is used, for memory's sake"
+    return Found(sections, [few] if total > len(sections) else [])
+
+
+def _of_samples(values: NDArray[np.float32], others: Counter[float]) -> NDArray[np.uint8]:
+    """Masks of samples, 255 as _BYTE; values that mean nothing are counted."""
+    mask = np.full(values.shape, UNKNOWN, np.uint8)
+    for value, meaning in ((0, 0), (1, 1), (255, _BYTE)):
+        mask[values == value] = meaning
+    _count(values[(mask == UNKNOWN) & (values != -1) & ~np.isnan(values)], others)
+    return mask
+
+
+def _of_numbers(values: NDArray[Any], others: Counter[float]) -> NDArray[np.uint8]:
+    """Masks of whole numbers; values that mean nothing are counted."""
+    is_told = (values == 0) | (values == 1)
+    _count(values[~is_told & (values != UNKNOWN) & (values != -1)], others)
+    return np.where(is_told, values, UNKNOWN).astype(np.uint8)
+
+
+def _count(values: NDArray[Any], others: Counter[float]) -> None:
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(others) < 1000:  # enough to tell what is wrong
+        others.update(dict(zip(distinct[:1000].tolist(), counts[:1000].tolist(), strict=True)))
+
+
+def _faults_of_segy(segy: Segy, geometry: Geometry, grid: Grid) -> Iterator[Fault]:
+    where = str(segy.path)
+    if segy.num_samples != grid.num_samples:
+        yield Fault(where, f"expected {grid.num_samples} samples a trace, as the survey has, found {segy.num_samples}")
+    if grid.unit == "ms" and not math.isclose(segy.interval_us / 1000, grid.interval, rel_tol=1e-3):
+        found = f"found {segy.interval_us / 1000:g} ms"
+        yield Fault(where, f"expected {grid.interval:g} ms between samples, as the survey has, {found}: resample it")
+    if geometry.inline_byte is None or geometry.crossline_byte is None:
+        yield Fault(where, f"expected traces with inline and crossline numbers of the survey, found {geometry.reason}")
+        return
+    is_used = geometry.trace_rows != NO_TRACE
+    for name, own, theirs, used in (
+        ("inlines", grid.inlines, geometry.inlines, is_used.any(1)),
+        ("crosslines", grid.crosslines, geometry.crosslines, is_used.any(0)),
+    ):
+        strange = [number for number in theirs.numbers[used].tolist() if place_of(own, number) is None]
+        if strange:
+            shown = ", ".join(map(str, strange[:5])) + ", ..." * (len(strange) > 5)
+            yield Fault(where, f"expected {name} of the survey ({own}), found {len(strange)} others ({shown})")
+
+
+def _places(lines: Axis, own: Axis) -> NDArray[np.int64]:
+    """Where the survey has the lines of a file, for those with traces are its own, and so are all between them."""
+    return (lines.numbers - own.first) // own.step
+
+
+def _array(path: Path, grid: Grid) -> zarr.Array[Any]:
+    try:
+        node = zarr.open(path, mode="r", zarr_format=3)
+        if isinstance(node, zarr.Group):
+            node = next((node[name] for name in _NAMES if name in node), node)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError.of(path, f"expected an array of labels in Zarr, format 3, found none ({reason})") from None
+    if not isinstance(node, zarr.Array):
+        raise InputError.of(path, f"expected an array, or a group with one called {' or '.join(_NAMES)}; found none")
+    if node.shape != grid.shape:
+        what = f"expected inlines, crosslines and samples of the survey, {grid.shape}, found {node.shape}"
+        raise InputError.of(path, f"{what}; write labels over the whole grid, {UNKNOWN} where nobody has said")
+    if node.dtype.kind not in "bui":
+        raise InputError.of(path, f"expected whole numbers or bool, found {node.dtype}; write uint8 of 0, 1 and 255")
+    if math.prod(node.chunks) * node.dtype.itemsize > _MOST_CHUNK_BYTES:
+        most = f"expected chunks of at most {_MOST_CHUNK_BYTES >> 20} MiB"
+        raise InputError.of(path, f"{most}, found {node.chunks}: write it in smaller ones")
+    return node
+
+
+def _read(path: Path, array: zarr.Array[Any], chosen: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(array[chosen])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError.of(path, f"cannot be read ({reason}): write it again, or use another copy") from None
