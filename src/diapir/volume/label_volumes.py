@@ -17,6 +17,7 @@ from diapir.volume.labelled_section import (
     Direction,
     LabelledSection,
     axis_of,
+    hide_dead,
     lines_with_labels,
     place_of,
     section_shape,
@@ -91,9 +92,8 @@ def read_zarr_labels(path: Path, grid: Grid, *, live: NDArray[np.bool_]) -> Foun
     for direction, place in [] if others else lines:
         chosen = np.s_[place : place + 1] if direction == "inline" else np.s_[:, place : place + 1]
         values = _of_numbers(_read(path, array, chosen), others)
-        sections.append(
-            _section(grid, direction, place, values[0 if direction == "inline" else (slice(None), 0)].T, path)
-        )
+        mask = values[0] if direction == "inline" else values[:, 0]
+        sections.append(hide_dead(_section(grid, direction, place, mask.T, path), live))
     return _finished(path, sections, others, expected=_EXPECTED_OF_ZARR, total=total)
 
 
