@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from diapir.data.tiles import UNKNOWN
 from diapir.nets.framing import Frame, InputSpec, net_input
 from diapir.nets.unet import Outputs
 from diapir.recipe.training import Augment, Loss
@@ -341,3 +342,42 @@ def test_the_first_tiles_of_outputs_are_those_of_every_head() -> None:
     assert first.has_salt is not None
     assert [len(each) for each in (first.mask, first.has_salt, *first.sides)] == [2] * 4
     assert first_tiles(outputs._replace(has_salt=None), 2).has_salt is None
+
+
+@pytest.mark.parametrize("kind", ["mean-teacher", "co-training"])
+def test_what_is_not_known_of_labelled_tiles_teaches_nothing_and_breaks_nothing(kind: str) -> None:
+    """The objective is that of tiles whose hidden pixels have whatever truth."""
+    tiles = replace(tiny_tiles(4, seed=1), is_partial=True)
+    assert tiles.masks is not None
+    hidden = tiles.masks.clone()
+    hidden[:, :, 12:] = UNKNOWN
+    mixed = draw_mixture(replace(tiles, masks=hidden), tiny_tiles(5, seed=2), torch.arange(4), share=0.4, rng=seed())
+    assert torch.equal(mixed.masks[:4].isnan(), hidden == UNKNOWN)
+    plan = replace(PLAN, loss=Loss(bce=1.0), augment=Augment(flip=0.0), is_partial=True)
+    first, second = Layers(0), Layers(1)
+    if kind == "mean-teacher":
+        found = mean_teacher_objective(first, second, mixed, plan=plan, weight=1.0, has_salt=0.0, rng=seed())
+    else:
+        found = co_training_objective(
+            first, second, mixed, plan=plan, agreement=1.0, difference=1.0, eps=0.02, rng=seed()
+        )
+    torch.autograd.backward(found.loss)
+    assert all(bool(torch.isfinite(each.grad).all()) for each in first.parameters() if each.grad is not None)
+    told = []
+    for half in (slice(None, 12), slice(None)):
+        shown = first(net_input(mixed.images[:4], mixed.depths_m[:4], spec=PLAN.spec, frame=PLAN.frame)).mask
+        logits = PLAN.frame.release(shown[:, None], height=SIDE, width=SIDE)[:, 0, :, half]
+        truth = tiles.masks[:, :, half].float()
+        told.append(float(torch.nn.functional.binary_cross_entropy_with_logits(logits, truth).detach()))
+    if kind == "mean-teacher":
+        assert float(found.told.detach()) == pytest.approx(told[0], rel=1e-5)
+        assert told[0] != pytest.approx(told[1], rel=1e-3)
+
+
+def test_where_truth_is_not_known_a_fooling_tile_follows_the_nets_own_answer() -> None:
+    images = torch.full((1, 2, 2), 0.5, requires_grad=True)
+    logits = images * torch.tensor([[[3.0, -3.0], [3.0, -3.0]]])
+    own = (logits > 0).float().detach()
+    partial = own.clone()
+    partial[0, 0] = math.nan
+    assert torch.equal(fooling(images, logits, truth=partial, eps=0.1), fooling(images, logits, truth=own, eps=0.1))

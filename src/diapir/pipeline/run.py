@@ -256,8 +256,9 @@ def _few_tiles(data: DataSet) -> DataSet:
     masks = data.labelled.masks
     assert masks is not None
     has_salt = (masks == 1).any((1, 2))
-    salted, others = np.flatnonzero(has_salt)[: LABELLED // 2 + 2], np.flatnonzero(~has_salt)
-    rows = np.sort(np.concatenate([salted, others[: LABELLED - len(salted)]]))
+    salted, others = np.flatnonzero(has_salt), np.flatnonzero(~has_salt)
+    others = others[: LABELLED - min(len(salted), LABELLED // 2 + 2)]
+    rows = np.sort(np.concatenate([salted[: LABELLED - len(others)], others]))
     unlabelled = data.unlabelled.take(np.arange(min(UNLABELLED, len(data.unlabelled))))
     return replace(data, labelled=data.labelled.take(rows), unlabelled=unlabelled)
 
