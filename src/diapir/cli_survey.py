@@ -12,6 +12,7 @@ from diapir.faults import InputError
 
 if TYPE_CHECKING:
     from diapir.volume.segment import DoStrips
+    from diapir.volume.segy_format import FormatName
 
 survey_app = typer.Typer(help="Whole surveys: survey.sgy in, salt.sgy out.", no_args_is_help=True)
 
@@ -21,6 +22,14 @@ class ByteOrder(StrEnum):
 
     BIG = "big"
     LITTLE = "little"
+
+
+class MaskKind(StrEnum):
+    """Which traces a made survey has."""
+
+    REGULAR = "regular"
+    RAGGED = "ragged"
+    DEAD = "dead"
 
 
 class Unit(StrEnum):
@@ -48,6 +57,26 @@ InlineByte = Annotated[int | None, typer.Option("--inline-byte", help="Of trace 
 CrosslineByte = Annotated[int | None, typer.Option("--crossline-byte", help="Such as 193; else guessed.")]
 
 
+@survey_app.command("info")
+def info(
+    source: Annotated[Path, typer.Argument(help="A SEG-Y file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for info.png and info.json; else ./NAME-info.")] = None,
+    order: Order = None,
+    stored: Format = None,
+    num_samples: NumSamples = None,
+    interval_us: Interval = None,
+    inline_byte: InlineByte = None,
+    crossline_byte: CrosslineByte = None,
+) -> None:
+    """Say and draw what a SEG-Y file is: format, grid and what led to it, amplitudes, a section each way."""
+    from diapir.volume.info import survey_info
+
+    asked = _asked(order, stored, num_samples, interval_us)
+    folder = out or Path(f"{source.stem}-info")
+    print(survey_info(source, folder, **asked, inline_byte=inline_byte, crossline_byte=crossline_byte))
+    print(f"written: {folder / 'info.png'}, {folder / 'info.json'}")
+
+
 @survey_app.command("ingest")
 def ingest(
     source: Annotated[Path, typer.Argument(help="A SEG-Y file, post-stack, 3-D or 2-D.")],
@@ -69,6 +98,46 @@ def ingest(
     asked = _asked(order, stored, num_samples, interval_us)
     bytes_of_lines = {"inline_byte": inline_byte, "crossline_byte": crossline_byte}
     print(bring_in(source, out, asked=asked, **bytes_of_lines, unit=unit.value, zero_bad=zero_bad))
+
+
+@survey_app.command("train")
+def train(
+    survey: Annotated[Path, typer.Argument(help="A store that diapir survey ingest wrote.")],
+    labels: Annotated[Path, typer.Option(help="Labelled sections: a folder of PNGs or SEG-Y files, or a Zarr array.")],
+    recipe: Annotated[Path, typer.Option(help="A recipe file, e.g. recipes/survey.yaml.")],
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    start_from: Annotated[
+        Path | None, typer.Option("--start-from", help="A bundle: go on with its net, in place of the recipe's.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Keep the steps that changed labels or a changed recipe leave as they are.")
+    ] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Only see that every step runs, on a few tiles.")] = False,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: stages.0.epochs=3. May be given again.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads for each net: the same number, the same bytes.")
+    ] = None,
+) -> None:
+    """Learn from a few labelled sections of a survey; what nobody labelled is left out of every loss and score."""
+    from diapir.recipe.files import read_recipe
+
+    settings = read_recipe(recipe, changes=change or ())
+
+    from diapir.train.stop import Stopped
+    from diapir.volume.survey_train import survey_summary, survey_train
+
+    try:
+        record = survey_train(
+            survey, labels, settings, out, start_from=start_from, resume=resume, update=update, smoke=smoke,
+            threads=threads,
+        )  # fmt: skip
+    except Stopped as stop:
+        raise Stopped(stop.signal_number, "what is done is saved: the same command with --resume goes on") from None
+    if record:
+        print(survey_summary(record, out))
 
 
 @survey_app.command("segment")
@@ -135,17 +204,49 @@ def export(
     print(export_segy(store, out, what=what.value if what else None))
 
 
+@survey_app.command("synthetic")
+def synthetic(
+    out: Annotated[Path, typer.Argument(help="The SEG-Y file to write.")],
+    inlines: Annotated[int, typer.Option(help="Before any are left out.")] = 200,
+    crosslines: Annotated[int, typer.Option(help="Before any are left out.")] = 160,
+    samples: Annotated[int, typer.Option(help="Of each trace.")] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    kind: Annotated[MaskKind, typer.Option(help="Ragged: an outline; dead: dead traces.")] = MaskKind.REGULAR,
+    shuffled: Annotated[bool, typer.Option("--shuffled", help="Traces in no order.")] = False,
+    every: Annotated[int, typer.Option(help="Write every so many-th line of each kind alone.")] = 1,
+    stored: Annotated[str, typer.Option("--format", help="Of samples, such as ibm32.")] = "ieee32",
+    order: Annotated[ByteOrder, typer.Option("--order", help="Byte order.")] = ByteOrder.BIG,
+    labels: Annotated[Path | None, typer.Option(help="A new folder for labelled inlines as PNGs.")] = None,
+    label_lines: Annotated[int, typer.Option(help="How many of them, evenly spread.")] = 5,
+    truth: Annotated[Path | None, typer.Option(help="A SEG-Y file to write with 1 in salt and 0 elsewhere.")] = None,
+) -> None:
+    """Make a survey of layers, faults and salt whose truth is known, as SEG-Y."""
+    from diapir.volume.synthetic_files import write_synthetic_survey
+
+    sizes = {"inlines": inlines, "crosslines": crosslines, "samples": samples, "seed": seed, "every": every}
+    told = write_synthetic_survey(
+        out, **sizes, kind=kind.value, shuffled=shuffled, stored=_format(stored), order=order.value, labels=labels,
+        label_lines=label_lines, truth=truth,
+    )  # fmt: skip
+    print(told)
+
+
 def _asked(
     order: ByteOrder | None, stored: str | None, num_samples: int | None, interval_us: float | None
 ) -> dict[str, Any]:
     """What goes before what a file's headers say."""
-    from diapir.volume.segy_format import FORMAT_NAMES
-
-    if stored is not None and stored not in FORMAT_NAMES:
-        raise InputError.of("--format", f"expected one of {', '.join(FORMAT_NAMES)}, found {stored}")
     return {
         "order": order.value if order else None,
-        "stored": stored,
+        "stored": None if stored is None else _format(stored),
         "num_samples": num_samples,
         "interval_us": interval_us,
     }
+
+
+def _format(name: str) -> "FormatName":
+    from diapir.volume.segy_format import FORMATS
+
+    found = next((known for known in FORMATS if known == name), None)
+    if found is None:
+        raise InputError.of("--format", f"expected one of {', '.join(FORMATS)}, found {name}")
+    return found
