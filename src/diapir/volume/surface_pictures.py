@@ -92,9 +92,7 @@ def _draw_bodies(path: Path, survey: Survey, maps: SaltMaps) -> None:
     figure = _figure(8, 6.4)
     axes = figure.subplots()
     count = int(maps.body.max(initial=0))
-    _draw_ground(
-        axes, survey, title=f"the uppermost geobody of each trace; {count} of {'it' if count == 1 else 'them'}"
-    )
+    _draw_ground(axes, survey, title="the uppermost geobody of each trace, numbered by size")
     body = maps.body.astype(np.float32)
     body[body == 0] = np.nan
     palette = ListedColormap([f"C{number}" for number in range(_MOST_BODIES)] + ["#4a4a4a"])
@@ -110,7 +108,7 @@ def _draw_bodies(path: Path, survey: Survey, maps: SaltMaps) -> None:
     if maps.is_overhung.any():
         over = np.where(overhung > 0, 1.0, np.nan)
         axes.imshow(over, cmap=ListedColormap(["black"]), alpha=0.45, **_window(survey))
-        axes.set_xlabel("crossline (grey: no live trace; darkened: overhangs)")
+        axes.set_xlabel(f"{axes.get_xlabel()} (darkened: overhangs)")
     if not count:
         _say(axes, "no salt")
     _save(figure, path)

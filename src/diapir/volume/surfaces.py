@@ -58,18 +58,22 @@ class _Work:
 
     Args:
         edge: traces at the border of the survey.
-        advance: told of every strip that was walked.
+        advance: told how many more strips were walked.
     """
 
     store: Store
     survey: Survey
     edge: NDArray[np.bool_]
     calibration: Calibration | None
-    advance: Callable[[], None]
+    advance: Callable[[int], None]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.store.grid.shape
+
+    @property
+    def num_strips(self) -> int:
+        return len(strip_spans(self.shape[0], STRIP))
 
     @property
     def block_width(self) -> int:
@@ -116,10 +120,10 @@ def extract_surfaces(
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with atomic_folder(out) as folder, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        # The mask is walked once and, where it finds any, twice for each check; then twice for the bodies.
-        walks = 2 * len({*sizes} - {*off}) + 2
-        task = bar.add_task("Finding surfaces", total=walks * len(strip_spans(store.grid.shape[0], STRIP)))
-        work = _Work(store, survey, edge_traces(survey.live), calibration, lambda: bar.advance(task))
+        task = bar.add_task("Finding surfaces", total=None)
+        work = _Work(store, survey, edge_traces(survey.live), calibration, lambda strips: bar.advance(task, strips))
+        # The mask is walked twice for each check, and twice for the bodies.
+        bar.update(task, total=2 * len({*sizes, "bodies"} - {*off}) * work.num_strips)
         edits = _find_edits(work, sizes, off=off)
         maps, table = _measure(work, edits)
         if "overhangs" in off:
@@ -183,6 +187,8 @@ def _find_edits(work: _Work, sizes: Mapping[Change, int], *, off: Collection[str
         if name not in off:
             strips = partial(_strips, work, tuple(edits), of_salt=name == "floating-bits")
             edits.append(find_small(name, strips, work.shape, edge=work.edge, smaller_than=smaller_than))
+            if not edits[-1].num_pieces:
+                work.advance(work.num_strips)  # it did not walk a second time
     return edits
 
 
@@ -194,7 +200,7 @@ def _strips(work: _Work, edits: Sequence[Edit], *, of_salt: bool = True) -> Iter
             mask = edited_mask(work.store, edits, inlines=slice(start, stop), crosslines=slice(left, right))
             is_salt = mask.astype(np.bool_) & work.survey.live[start:stop, left:right, None]
             parts.append(find_runs(is_salt if of_salt else ~is_salt, inline=start, crossline=left))
-        work.advance()
+        work.advance(1)
         yield Strip(start, stop, join_runs(parts))
 
 
@@ -294,7 +300,7 @@ def _facts(work: _Work, maps: SaltMaps, rows: Sequence[Row], checks: Mapping[str
 def _summary(out: Path, facts: Mapping[str, Any]) -> str:
     traces, bodies, checks = facts["traces"], facts["geobodies"], facts["checks"]
     volume = "" if bodies["volume_m3"] is None else f" of {bodies['volume_m3'] / 1e9:,.4g} km3"
-    done = [f"salt in {traces['with_salt']:,} of {traces['live']:,} live traces, {bodies['count']:,} geobodies{volume}"]
+    done = [f"salt in {traces['with_salt']:,} of {traces['live']:,} live traces, {_counted(bodies['count'])}{volume}"]
     for name, verb in (("floating-bits", "removed"), ("holes", "filled")):
         if checks[name]["is_on"]:
             done.append(
@@ -303,3 +309,7 @@ def _summary(out: Path, facts: Mapping[str, Any]) -> str:
     if checks["overhangs"]["is_on"]:
         done.append(f"overhangs in {checks['overhangs']['traces']:,} traces")
     return f"{out}: {'; '.join(done)}; {facts['calibration']}"
+
+
+def _counted(geobodies: int) -> str:
+    return f"{geobodies:,} geobod{'y' if geobodies == 1 else 'ies'}"
