@@ -99,6 +99,14 @@ def test_fainter_salt_that_the_mask_leaves_out_is_not_the_top() -> None:
     np.testing.assert_array_equal(places[:, 0], places[:, 1])
 
 
+def test_nor_is_surer_salt_that_the_mask_leaves_out() -> None:
+    p = np.zeros((1, SAMPLES), np.float32)
+    p[0, 5:10], p[0, 30:40], p[0, 40:] = 1, 0.4, 1
+    low, middle, high = top_places(p, np.array([30]), np.array([SAMPLES - 1]))[:, 0]
+    assert 29 < low < 30
+    assert 39 < middle < high < 40
+
+
 @pytest.mark.parametrize("spread", [0.7, 2.0, 5.0])
 def test_four_tops_in_five_lie_between_p10_and_p90(spread: float) -> None:
     rng = np.random.default_rng(5)

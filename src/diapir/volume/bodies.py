@@ -105,8 +105,7 @@ def paint_runs(runs: Runs, shape: tuple[int, int, int], *, inline: int = 0, cros
     width = shape[2] + 1
     start = ((runs.inline - inline) * shape[1] + runs.crossline - crossline) * width
     change = np.zeros(shape[0] * shape[1] * width, np.int8)
-    change[start + runs.first] = 1
-    change[start + runs.end] -= 1
+    change[start + runs.first], change[start + runs.end] = 1, -1
     painted = np.cumsum(change, dtype=np.int8).reshape(*shape[:2], width)[:, :, :-1]
     return painted.astype(np.bool_)
 

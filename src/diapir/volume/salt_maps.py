@@ -90,7 +90,7 @@ def fill_maps(
         maps: of the survey; changed.
         runs: of salt in the block, in order.
         body: of each run, from 0 on.
-        probability: calibrated, 0 in what was removed and in traces that are not live: (inlines, crosslines, samples).
+        probability: calibrated, 0 in what was removed: (inlines, crosslines, samples).
         disagreement: of the same shape.
         inline, crossline: place of the block's first trace.
     """

@@ -226,7 +226,7 @@ def _measure(work: _Work, edits: Sequence[Edit]) -> tuple[SaltMaps, BodyTable]:
 
 
 def _probability(work: _Work, window: tuple[slice, slice]) -> NDArray[np.float32]:
-    """Calibrated, and zero where no trace is live.
+    """Calibrated: (inlines, crosslines, samples).
 
     Raises:
         InputError: the store's are no probabilities.
@@ -235,9 +235,7 @@ def _probability(work: _Work, window: tuple[slice, slice]) -> NDArray[np.float32
     if not (raw.min(initial=0) >= 0 and raw.max(initial=0) <= 1):
         what = f"expected numbers from 0 to 1, found {raw.min()} to {raw.max()}: segment again"
         raise InputError.of(work.store.path / "probability", what)
-    found = calibrate(raw, work.calibration)
-    found[~work.survey.live[window]] = 0
-    return found
+    return calibrate(raw, work.calibration)
 
 
 def _draw(folder: Path, work: _Work, maps: SaltMaps, edits: Sequence[Edit]) -> None:
