@@ -32,6 +32,21 @@ class MaskKind(StrEnum):
     DEAD = "dead"
 
 
+class Check(StrEnum):
+    """What is looked for in salt that was found."""
+
+    FLOATING_BITS = "floating-bits"
+    HOLES = "holes"
+    OVERHANGS = "overhangs"
+
+
+class XyUnit(StrEnum):
+    """What X and Y are in."""
+
+    METRES = "m"
+    FEET = "ft"
+
+
 class Unit(StrEnum):
     """What samples are counted in."""
 
@@ -202,6 +217,32 @@ def export(
     from diapir.volume.export import export_segy
 
     print(export_segy(store, out, what=what.value if what else None))
+
+
+@survey_app.command("surfaces")
+def surfaces(
+    salt: Annotated[Path, typer.Argument(help="A store that diapir survey segment wrote.")],
+    out: Annotated[Path, typer.Option(help="A new folder for tables, points, meshes and pictures.")],
+    velocity: Annotated[
+        float | None, typer.Option(help="In m/s: turns two-way times into volumes; without it they stay area x time.")
+    ] = None,
+    smallest_body: Annotated[
+        int, typer.Option(help="Bodies of fewer voxels that touch no border are removed: see edits/.")
+    ] = 1000,
+    smallest_hole: Annotated[
+        int, typer.Option(help="Enclosed gaps of fewer voxels are filled; kept in edits/.")
+    ] = 1000,
+    off: Annotated[list[Check] | None, typer.Option(help="Leave out a check. May be given again.")] = None,
+    xy_unit: Annotated[XyUnit, typer.Option("--xy-unit", help="Of the survey's X and Y.")] = XyUnit.METRES,
+) -> None:
+    """Take top and base of salt with P10, P50 and P90, and geobodies, from what was found."""
+    from diapir.volume.surfaces import extract_surfaces
+
+    told = extract_surfaces(
+        salt, out, velocity_m_s=velocity, smallest_body=smallest_body, smallest_hole=smallest_hole,
+        off=[check.value for check in off or ()], xy_unit=xy_unit.value,
+    )  # fmt: skip
+    print(told)
 
 
 @survey_app.command("synthetic")
