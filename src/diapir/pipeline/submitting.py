@@ -10,6 +10,7 @@ from diapir.data.tiles import known_alone
 from diapir.metrics import bootstrap_interval, mask_scores
 from diapir.pipeline.predictions import Predictions
 from diapir.pipeline.workplace import Workplace
+from diapir.predict.calibration import calibration_table
 from diapir.predict.comparing import HELD_OUT, write_held_out
 from diapir.predict.pictures import draw_predictions
 from diapir.predict.submission import write_submission
@@ -47,7 +48,7 @@ def submit(place: Workplace, found: Predictions, *, wanted: float | Literal["tun
     if len(place.data.unlabelled):
         masks = (found.unlabelled > threshold).astype(np.uint8)
         write_submission(place.out / SUBMISSION, place.data.unlabelled.ids, masks)
-    return figures | {"threshold": threshold}
+    return figures | {"threshold": threshold, "calibration": calibration_table(found.held_out, tiles.masks)}
 
 
 def flatterers(recipe: Recipe) -> list[str]:
