@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diapir.data.tiles import TILE
+from diapir.data.tiles import TILE, TileSet
 from diapir.faults import InputError
 from diapir.pipeline.bundle import open_model
+from diapir.pipeline.predicting import net_batches
 from diapir.pipeline.run import run_recipe
 from diapir.pipeline.side_by_side import local_workers
 from diapir.pipeline.survey_tiles import Moments, mask_source, mask_threshold, tile_predictor
 from diapir.runs import read_json
 from diapir.train.stop import Stopped
+from diapir.train.together import make_fabric
 from diapir.volume import segment_strip
 from diapir.volume.greys import to_grey
 from diapir.volume.segment import one_after_another, segment
@@ -92,6 +94,20 @@ def test_what_is_found_is_the_mean_of_both_directions(run: Path, survey: Store, 
     np.testing.assert_allclose(volume_of(done, "probability").astype(np.float32), mean, atol=1e-3)
     np.testing.assert_allclose(volume_of(done, "disagreement").astype(np.float32), np.sqrt(variance), atol=2e-3)
     assert np.sqrt(variance).max() > 0.01, "the models must disagree somewhere, for this to say anything"
+
+
+def test_models_are_averaged_and_their_variance_is_kept(run: Path) -> None:
+    model = open_model(run)
+    greys = np.random.default_rng(8).integers(0, 256, (3, TILE, TILE), dtype=np.uint8)
+    said = tile_predictor(model, precision="float32")(greys, np.full(3, np.nan, np.float32))
+    tiles = TileSet(("a", "b", "c"), greys, None, np.full(3, np.nan, np.float32))
+    fabric, (member,) = make_fabric("float32", devices=1), model.members
+    alone = np.stack(
+        [next(net_batches(member.recipe, tiles, weights=run / one.file, fabric=fabric)).mask for one in member.weights]
+    )
+    assert len(alone) == 2
+    np.testing.assert_allclose(said.mean, alone.mean(0), atol=1e-6)
+    np.testing.assert_allclose(said.square, (alone.astype(np.float64) ** 2).mean(0), atol=1e-6)
 
 
 def test_the_mask_is_the_probability_above_the_threshold(done: Store) -> None:
