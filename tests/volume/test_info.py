@@ -126,6 +126,19 @@ def test_a_file_of_one_value_is_told_and_drawn(tmp_path: Path, value: float) -> 
     assert (tmp_path / "info" / "info.png").exists()
 
 
+@pytest.mark.parametrize("code", [5, 6])
+def test_numbers_that_processors_stumble_over_are_told_and_drawn(tmp_path: Path, code: int) -> None:
+    # NaNs that signal, infinities, and the greatest and least numbers: no warning comes of any.
+    words = [b"\x7f\x80\0\1", b"\xff\x80\0\1", b"\x7f\xf0\0\0", b"\x7f\x7f\xff\xff", b"\xff\x7f\xff\xff", b"\0\0\0\1"]
+    content = bytearray(fake_segy(grid_traces(), code=code))
+    size = 6 * (4, 8)[code - 5]
+    for start in range(3600 + 240, len(content), 240 + size):
+        content[start : start + size] = b"".join(words)[:size].ljust(size, b"\x7f")
+    text = survey_info(write(tmp_path, bytes(content)), tmp_path)
+    assert "samples are no numbers (NaN)" in text or "samples are infinite" in text
+    assert (tmp_path / "info.png").exists()
+
+
 def test_bins_are_those_of_the_coordinates(tmp_path: Path) -> None:
     for turn_deg in (0.0, 33.0, 215.0):
         segy = open_segy(turned_survey(tmp_path / "turned.sgy", turn_deg=turn_deg, steps=(3, 2)))
@@ -178,7 +191,7 @@ def test_lines_and_single_traces_are_told_and_drawn(tmp_path: Path) -> None:
         ("2-D line", [Trace(samples, fields={(181, 4): 5}) for _ in range(30)]),
         ("one inline", [Trace(samples, 7, number) for number in range(30)]),
         ("one crossline", [Trace(samples, number, 7) for number in range(30)]),
-        ("one trace", [Trace(samples)]),
+        ("one trace", [Trace(samples, fields={(181, 4): 5})]),
     ):
         text, figures = told(tmp_path, traces)
         assert figures["geometry"]["kind"] == kind

@@ -226,6 +226,15 @@ def test_an_interval_as_a_fraction_is_read(tmp_path: Path) -> None:
     assert segy.interval_us == 62.5
 
 
+@pytest.mark.parametrize("interval_us", [1e-300, 1e-7, 1e10, -1.0, float("nan"), float("inf")])
+def test_an_interval_that_cannot_be_is_none(tmp_path: Path, interval_us: float) -> None:
+    place = struct.unpack(">q", struct.pack(">d", interval_us))[0]
+    segy = opened(tmp_path, fake_segy(TRACES, revision=(2, 0), fields={(3273, 8): place}))
+    assert segy.interval_us == 4000
+    [fault] = faults_of(tmp_path, GOOD, interval_us=interval_us)
+    assert "expected microseconds from 1e-6 to 1e9" in fault
+
+
 def test_what_is_asked_for_goes_before_what_headers_say(tmp_path: Path) -> None:
     content = fake_segy(TRACES, code=99, packed_as=3, num_samples=1000, interval_us=-5)
     segy = opened(tmp_path, content, order="big", stored="int16", num_samples=6, interval_us=500)
