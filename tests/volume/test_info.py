@@ -259,7 +259,7 @@ def test_sections_go_through_the_middle_of_the_live_traces(tmp_path: Path, monke
 def test_maps_of_any_size_are_drawn_in_mean_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     is_dead = RNG.random((10, 14)) < 0.4
     traces = [
-        Trace([1.0, 2.0], 10 + 3 * inline, 20 + crossline, DEAD if is_dead[inline, crossline] else {})
+        Trace([1.0, 2.0] * 6, 10 + 3 * inline, 20 + crossline, DEAD if is_dead[inline, crossline] else {})
         for inline in range(10)
         for crossline in range(14)
         if (inline, crossline) != (4, 4)

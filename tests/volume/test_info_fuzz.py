@@ -86,9 +86,9 @@ def test_a_damaged_file_is_told_of_or_refused_in_bounded_time_and_memory(tmp_pat
     content = SEEDS[seed]
     header_bytes = 480 if seed == 2 else 240
     stride = header_bytes + 6 * (4, 4, 8, 1)[seed]
-    could = fuzz(tmp_path, content, seed=seed, times=60, pictures=2, header_bytes=header_bytes, stride=stride)
+    could = fuzz(tmp_path, content, seed=seed, times=40, pictures=2, header_bytes=header_bytes, stride=stride)
     # Both ends are met: neither is everything refused, nor does everything pass.
-    assert 5 < could < 58
+    assert 5 < could < 39
 
 
 @pytest.mark.parametrize(
@@ -99,4 +99,4 @@ def test_a_damaged_real_file_is_told_of_or_refused_in_bounded_time_and_memory(
     tmp_path: Path, segy_folder: Path, name: str, stride: int
 ) -> None:
     content = (segy_folder / name).read_bytes()
-    assert 5 < fuzz(tmp_path, content, seed=0, times=40, pictures=1, header_bytes=240, stride=stride) < 40
+    assert 3 < fuzz(tmp_path, content, seed=0, times=20, pictures=1, header_bytes=240, stride=stride) < 20
