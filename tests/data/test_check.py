@@ -11,7 +11,7 @@ from rich.console import Console
 
 from diapir.data.check import are_constant, are_vertical, check_data, describe_data, duplicate_groups
 from diapir.data.tgs import read_tgs
-from diapir.data.tiles import DataSet, TileSet, coverage_classes
+from diapir.data.tiles import UNKNOWN, DataSet, TileSet, coverage_classes
 from fake_masks import blob_masks
 from fake_tgs import tgs_files, write_folder
 
@@ -135,3 +135,14 @@ def test_the_real_tiles_have_the_shares_that_are_known_of_all_4000(tgs_data: Dat
 
 
 KNOWN_CLASSES = (1562, 576, 296, 224, 186, 225, 205, 174, 148, 159, 245)
+
+
+def test_pixels_that_nobody_knows_are_no_salt() -> None:
+    data = data_of()
+    assert data.labelled.masks is not None
+    hidden = data.labelled.masks.copy()
+    hidden[:, 50:] = UNKNOWN
+    bare = np.where(hidden == UNKNOWN, 0, hidden).astype(np.uint8)
+    told = [describe_data(replace(data, labelled=replace(data.labelled, masks=masks))) for masks in (hidden, bare)]
+    for key in ("empty", "full", "largest_pixels", "coverage_classes", "tiny"):
+        assert told[0]["masks"][key] == told[1]["masks"][key], key

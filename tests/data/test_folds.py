@@ -20,7 +20,7 @@ from diapir.data.folds import (
     write_folds,
 )
 from diapir.data.mosaic import NONE, Mosaics, are_beside_training, find_mosaics
-from diapir.data.tiles import DataSet, TileSet, coverage_classes
+from diapir.data.tiles import UNKNOWN, DataSet, TileSet, coverage_classes
 from diapir.faults import InputError
 from diapir.recipe.tiles import Folds
 from fake_masks import blob_masks
@@ -207,6 +207,7 @@ def test_the_file_names_scheme_count_and_seed_and_every_tile(tmp_path: Path) -> 
 def test_folds_without_salt_are_told_all_at_once() -> None:
     masks = np.zeros((9, 2, 2), np.uint8)
     masks[1] = 1  # depths 0, 1, 2 ... go to folds 0, 1, 2, 0 ...
+    masks[3] = UNKNOWN
     tiles = TileSet(tuple("abcdefghi"), masks, masks, np.arange(9, dtype=np.float32))
     with pytest.raises(InputError) as caught:
         make_folds(tiles, Folds(count=3))

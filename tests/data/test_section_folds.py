@@ -66,6 +66,12 @@ def test_sections_without_salt_go_with_the_nearest_that_has_some() -> None:
     assert [folds[INLINE, line] for line in (0, 30, 60, 90, 120, 210)] == [0, 0, 1, 1, 2, 2]
 
 
+def test_a_section_of_the_other_direction_is_never_the_nearest() -> None:
+    tiles = tiles_of([*inlines(0, 90), (CROSSLINE, 91)], without_salt=inlines(90))
+    folds = fold_of_each(tiles, make_folds(tiles, scheme(2)))
+    assert folds == {(INLINE, 0): 0, (INLINE, 90): 0, (CROSSLINE, 91): 1}
+
+
 def test_the_order_of_the_tiles_does_not_matter() -> None:
     tiles = tiles_of([*inlines(0, 30, 60), (CROSSLINE, 20)], traces=60)
     order = np.random.default_rng(1).permutation(len(tiles))
@@ -148,8 +154,10 @@ def test_sections_that_cannot_be_divided_are_refused(tiles: TileSet, section: Fo
 
 
 def test_only_folds_that_are_held_out_need_something_beside_them() -> None:
-    tiles = tiles_of(inlines(0, 50, 57))
+    tiles = tiles_of(inlines(0, 8, 16))
     assert set(make_folds(tiles, scheme(3, gap=10, held_out=(0, 2)))) == {0, 1, 2}
+    with pytest.raises(InputError, match="fold 1 holds out"):
+        make_folds(tiles, scheme(3, gap=10))
 
 
 @pytest.mark.parametrize("raw", [{"scheme": "sections"}, {"scheme": "depth", "gap": 3}])

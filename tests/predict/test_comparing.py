@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diapir.data.tiles import TileSet
+from diapir.data.tiles import UNKNOWN, TileSet
 from diapir.faults import InputError
 from diapir.predict.comparing import HELD_OUT, boundary_px, compare_runs, what_differs, write_held_out
 from diapir.recipe.files import write_recipe
@@ -88,3 +88,9 @@ def test_runs_that_cannot_be_compared_say_why(tmp_path: Path, scores: np.ndarray
         (other / HELD_OUT).write_text(text)
         with pytest.raises(InputError, match="cannot be read"):
             compare_runs(run, other)
+
+
+def test_a_boundary_is_between_pixels_that_are_known() -> None:
+    masks = np.zeros((1, 4, 4), np.uint8)
+    masks[0, :2], masks[0, :, 3] = 1, UNKNOWN
+    assert boundary_px(masks).tolist() == [3]

@@ -95,6 +95,23 @@ def test_held_out_scores_do_not_ask_what_nobody_knows(finished: Path) -> None:
     assert unknown.any()
     assert (found.held_out[unknown] == 0).all()
     assert (found.held_out[~unknown] > 0).all()
+    record = read_json(finished / "record.json")
+    scores = []
+    for row, probability in zip(found.rows, found.held_out, strict=True):
+        known = tiles.masks[row] != UNKNOWN
+        salt, truth = probability[known] > record["threshold"], tiles.masks[row][known] == 1
+        both, either = (salt & truth).sum(), (salt | truth).sum()
+        scores.append(sum(20 * both > step * either for step in range(10, 20)) / 10 if either else 1.0)
+    honest = record["score_kind"].endswith("chosen on other tiles")
+    assert record["score"] == pytest.approx(np.mean(scores), abs=0.02 if honest else 1e-5)
+
+
+def test_a_recipe_of_several_models_cannot_begin_with_a_bundle(
+    survey: Path, labels: Path, bundle: Path, tmp_path: Path
+) -> None:
+    several = recipe({"models": {"one": {"net": TINY["net"], "stages": [STAGE]}}})
+    with pytest.raises(InputError, match="a bundle can begin only one"):
+        survey_train(survey, labels, several, tmp_path / "run", start_from=bundle)
 
 
 @pytest.mark.parametrize("count", [2, 3, 12])
