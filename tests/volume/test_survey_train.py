@@ -251,9 +251,10 @@ def wider() -> Recipe:
 
 
 def test_training_goes_on_from_a_bundle(
-    survey: Path, labels: Path, bundle: Path, finished: Path, tmp_path: Path
+    survey: Path, salt: NDArray[np.uint8], bundle: Path, finished: Path, tmp_path: Path
 ) -> None:
-    survey_train(survey, labels, wider(), tmp_path / "run", start_from=bundle)
+    others = put_labels(tmp_path / "labels", salt, places=(0, 15, 39))
+    survey_train(survey, others, wider(), tmp_path / "run", start_from=bundle)
     name = "train/fold-0/weights-last.safetensors"
     (before, facts), (after, own_facts) = (load_tensors(run / name) for run in (finished, tmp_path / "run"))
     assert own_facts["spec"] == facts["spec"], "greys are scaled in another way"
