@@ -214,20 +214,6 @@ def first_samples(segy: Segy, rows: NDArray[np.int64], *, most: int) -> Iterator
         yield start, decode_samples(raw, stored=stored, order=order)
 
 
-def first_samples(segy: Segy, rows: NDArray[np.int64], *, most: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Places in `rows`, and the first samples of their traces, float32 (k, `most` or fewer), some traces at a time.
-
-    Nothing else of the traces is read, however long they are.
-
-    Raises:
-        InputError: the file is no longer what it was.
-    """
-    stored, order = segy.layout.stored, segy.layout.order
-    size = min(most, segy.num_samples) * stored.size
-    for start, raw in _raw_parts(segy, rows, first_byte=segy.header_bytes, size=size):
-        yield start, decode_samples(raw, stored=stored, order=order)
-
-
 def _count(segy: Segy, rows: Rows) -> int:
     if isinstance(rows, slice):
         assert rows.step in (None, 1)

@@ -175,7 +175,7 @@ def _find_interval(source: Source, asked: Asked, *, first_trace: int) -> float:
         if in_trace not in (0, in_file):
             source.warnings.append(
                 f"the binary header gives an interval of {in_file:g} us, the first trace header {in_trace} (byte 117); "
-                f"the first is taken, --interval says otherwise"
+                f"the first is taken, --interval-us says otherwise"
             )
         return in_file
     if in_trace > 0:
