@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from diapir.data import statistics
-from diapir.data.statistics import BINS, PERCENTILES, TileStatistics, band_power, tile_statistics
+from diapir.data.statistics import BINS, PERCENTILES, SIDE, TileStatistics, asymmetry, band_power, tile_statistics
 from diapir.faults import InputError
 
 Images = NDArray[np.uint8]
@@ -116,10 +116,52 @@ def test_tiles_of_one_grey_count_in_no_other_figure() -> None:
         tile_statistics(more[4:])
 
 
+def plain_asymmetry(tile: NDArray[np.uint8]) -> float:
+    """Correlation of pixels with the energy above them less that below, pixel by pixel."""
+    grey = tile / 255 - (tile / 255).mean()
+    pairs = [
+        (grey[row, column], (grey[row - SIDE : row, column] ** 2).sum() - (grey[row + 1 :, column][:SIDE] ** 2).sum())
+        for row in range(SIDE, len(tile) - SIDE)
+        for column in range(tile.shape[1])
+    ]
+    one, other = np.array(pairs).T
+    return float((one * other).sum() / math.sqrt((one**2).sum() * (other**2).sum()))
+
+
+def test_asymmetry_is_that_of_a_slow_plain_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "_CHUNK", 2)
+    images = noise(3, 29, 7)
+    plain = [plain_asymmetry(image) for image in images]
+    assert asymmetry(images) == pytest.approx(plain, rel=1e-9)
+    found = tile_statistics(np.concatenate([images, np.full((1, 29, 7), 9, np.uint8)]))
+    assert found.asymmetry == pytest.approx((np.mean(plain), np.std(plain)), rel=1e-5)
+
+
+def test_asymmetry_turns_with_polarity_and_with_time() -> None:
+    # Each event begins white and strong, and fades.
+    fading = np.exp(-np.arange(20) / 4) * np.cos(np.arange(20) / 2)
+    column = np.convolve(np.eye(1, 101, 12)[0] + np.eye(1, 101, 57)[0], fading)[:101]
+    images = (128 + 100 * np.broadcast_to(column[:, None], (2, 101, 5))).astype(np.uint8)
+    found = asymmetry(images)
+    assert abs(found[0]) > 0.1
+    assert asymmetry(255 - images) == pytest.approx(-found)
+    assert asymmetry(images[:, ::-1]) == pytest.approx(-found)
+    assert asymmetry(np.full((2, 40, 5), 77, np.uint8)).tolist() == [0, 0]
+
+
 def test_figures_come_back_from_json() -> None:
-    for depths_m in (None, np.array([3.5, 7.25], np.float32)):
-        found = tile_statistics(noise(2, 11, 13), depths_m=depths_m)
+    for height, depths_m in ((11, None), (30, np.array([3.5, 7.25], np.float32))):
+        found = tile_statistics(noise(2, height, 13), depths_m=depths_m)
+        assert (found.asymmetry is None) == (height == 11)
         assert TileStatistics.stored(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_figures_from_before_asymmetry_was_asked_for_come_back_as_they_were() -> None:
+    raw = tile_statistics(noise(2, 30, 13)).to_json()
+    del raw["asymmetry"]
+    old = TileStatistics.stored(raw)
+    assert old.asymmetry is None
+    assert old.to_json() == raw
 
 
 @pytest.mark.parametrize(
@@ -128,7 +170,7 @@ def test_figures_come_back_from_json() -> None:
         ("num_tiles", 2.0), ("num_tiles", True), ("height_px", 0), ("width_px", None), ("mean", "0.5"),
         ("mean", math.nan), ("deviation", math.inf), ("skewness", [1]), ("percentiles", [0.5] * 6),
         ("histogram", {"0": 1}), ("histogram", [0.5] * 31 + [True]), ("vertical_spectrum", 3), ("depth_m", [1]),
-        ("depth_m", 7), ("unheard", 1.0),
+        ("depth_m", 7), ("unheard", 1.0), ("asymmetry", [1]),
     ],
 )  # fmt: skip
 def test_what_is_no_statistics_is_refused(key: str, value: Any) -> None:

