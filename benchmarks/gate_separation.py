@@ -11,7 +11,9 @@ the tiles. A line a case: the verdict, the measures, and the log-odds that the p
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,25 +76,54 @@ def natural_tiles(labelled: TileSet, unlabelled: TileSet, rng: np.random.Generat
         yield f"TGS, mosaics {numbers[0]} to {numbers[-1]}", images[np.isin(mosaics.mosaic, numbers)]
 
 
+class Change(NamedTuple):
+    """One way to change tiles.
+
+    Args:
+        factors: that it resamples by, down and across; masks go the same way.
+    """
+
+    name: str
+    apply: Callable[[Tiles], NDArray[np.floating]]
+    factors: tuple[float, float] = (1.0, 1.0)
+
+
+def changes(images: Tiles, rng: np.random.Generator) -> Iterator[Change]:
+    """Known changes of tiles whose mean is that of `images`."""
+    middle, spread = float(images.mean()), float(images.std())
+    yield Change("inverted", lambda tiles: 255.0 - tiles)
+    for factors in ((2.0, 1.0), (1.5, 1.0), (1.25, 1.0), (0.8, 1.0), (0.67, 1.0), (0.5, 1.0)):
+        yield Change(f"{factors[0]:g} x as many samples", partial(scaled, factors=factors), factors)
+    for factors in ((1.0, 2.0), (1.0, 1.5), (1.0, 0.67), (1.0, 0.5)):
+        yield Change(f"{factors[1]:g} x as many traces", partial(scaled, factors=factors), factors)
+    for gain in (0.25, 0.5, 0.7, 1.4, 2.0, 4.0):
+        yield Change(f"gain {gain:g}", partial(amplified, gain=gain, middle=middle))
+    for shift in (15.0, 40.0, 80.0):
+        yield Change(f"{shift:g} greys brighter", partial(np.add, shift))
+    for sigma in (1, 2, 3):
+        smooth = partial(gaussian_filter1d, sigma=sigma, axis=1, output=np.float32)
+        yield Change(f"low-pass of {sigma} pixels", smooth)
+    for noise in (5, 10, 20):
+        yield Change(f"noise of {noise} greys", partial(noisy, deviation=noise, rng=rng))
+    yield Change("noise alone", lambda tiles: rng.normal(middle, spread, tiles.shape))
+
+
 def changed_tiles(unlabelled: TileSet, rng: np.random.Generator) -> Iterator[tuple[str, Tiles]]:
     """Unlabelled tiles, each changed in one way."""
     images = unlabelled.images[rng.permutation(len(unlabelled))[:NUM_CHANGED]]
     images = images[~is_constant(images)]
-    middle = 255 * tile_statistics(images).mean
-    yield "TGS, inverted", 255 - images
-    for factor in (2.0, 1.5, 1.25, 0.8, 0.67, 0.5):
-        yield f"TGS, {factor:g} x as many samples", scaled(images, (factor, 1.0))
-    for factor in (2.0, 1.5, 0.67, 0.5):
-        yield f"TGS, {factor:g} x as many traces", scaled(images, (1.0, factor))
-    for gain in (0.25, 0.5, 0.7, 1.4, 2.0, 4.0):
-        yield f"TGS, gain {gain:g}", grey(middle + gain * (images - middle))
-    for shift in (15, 40, 80):
-        yield f"TGS, {shift} greys brighter", grey(images + np.float64(shift))
-    for sigma in (1, 2, 3):
-        yield f"TGS, low-pass of {sigma} pixels", grey(gaussian_filter1d(images.astype(np.float32), sigma, axis=1))
-    for deviation in (5, 10, 20):
-        yield f"TGS, noise of {deviation} greys", grey(images + rng.normal(0, deviation, images.shape))
-    yield "noise alone", grey(rng.normal(middle, images.std(), images.shape))
+    for change in changes(images, rng):
+        yield f"TGS, {change.name}", grey(change.apply(images))
+
+
+def amplified(tiles: Tiles, *, gain: float, middle: float) -> NDArray[np.floating]:
+    """Greys by a gain, which leaves one as it is."""
+    return middle + gain * (tiles - middle)
+
+
+def noisy(tiles: Tiles, *, deviation: float, rng: np.random.Generator) -> NDArray[np.floating]:
+    """Greys with white noise."""
+    return tiles + rng.normal(0, deviation, tiles.shape)
 
 
 def grey(values: NDArray[np.floating]) -> Tiles:
@@ -100,13 +131,13 @@ def grey(values: NDArray[np.floating]) -> Tiles:
     return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
-def scaled(images: Tiles, factors: tuple[float, float]) -> Tiles:
+def scaled(images: Tiles, *, factors: tuple[float, float], order: int = 1) -> NDArray[np.float32]:
     """Tiles resampled down and across, their upper left kept, mirrored at their far sides where they shrink."""
     side = images.shape[1]
     found = []
     for image in images:
         wide = np.pad(image, ((0, side), (0, side)), mode="symmetric").astype(np.float32)
-        found.append(grey(zoom(wide, factors, order=1)[:side, :side]))
+        found.append(zoom(wide, factors, order=order)[:side, :side])
     return np.stack(found)
 
 
@@ -151,14 +182,14 @@ def print_made(folder: Path, *, count: int, seed: int, rng: np.random.Generator)
         own = tile_statistics(sampled.images[~sampled.crosses & np.isin(sampled.lines, lines)])
         print_case(f"made {number} against 5 inlines of it", plain, own)
         print_case(f"made {number} so, flipped", flipped, own)
-    changes: dict[str, Callable[[Volume], Volume]] = {
+    ways: dict[str, Callable[[Volume], Volume]] = {
         "every other sample": lambda volume: volume[:, :, ::2],
         "twice the samples": lambda volume: zoom(volume, (1, 1, 2), order=1),
         "every other line": lambda volume: volume[::2, ::2],
         "as much noise": lambda volume: volume + rng.normal(0, volume.std(), volume.shape).astype(np.float32),
     }
     others = tile_statistics(np.concatenate(tiles[1:]))
-    for name, change in changes.items():
+    for name, change in ways.items():
         store = store_of(folder / name.replace(" ", "-"), change(volumes[0]))
         print_case(f"made 0, {name}", survey_statistics(store), others)
     limit = amplitude_limit(volumes[0])

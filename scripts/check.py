@@ -31,6 +31,7 @@ BENCHMARKS = {
     "predict_speed": [],
     "read_tgs": [REAL_TILES],
     "synthetic_realism": [REAL_TILES],
+    "gate_separation": [REAL_TILES],
 }
 
 

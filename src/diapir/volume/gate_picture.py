@@ -64,6 +64,8 @@ def _draw_lines(
 ) -> None:
     for along in BOTH:
         own = [line for line in survey.lines if line.along == along]
+        if not own:
+            continue
         gains = [novelty(line.tiles, training) for line in own]
         axes.plot([line.number for line in own], gains, ".-", color=_COLOURS[along], label=f"{along}s")
     for line in chosen:
