@@ -1,17 +1,18 @@
 """The gate as a step: from a store and a bundle to a verdict, its text, its JSON and its picture."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from diapir.data.statistics import TileStatistics, tile_statistics
+from diapir.data.statistics import BINS, TileStatistics, tile_statistics
 from diapir.faults import InputError
 from diapir.pipeline.bundle import Model
 from diapir.runs import read_json
 from diapir.volume import check_fit as step
-from diapir.volume.check_fit import JSON, PICTURE, TEXT, check_fit
+from diapir.volume.check_fit import JSON, PICTURE, TEXT, check_fit, fit_of, require_fit
 from diapir.volume.gate_sampling import sample_tiles
 from diapir.volume.store import open_store
 from diapir.volume.synthetic_survey import make_survey
@@ -84,6 +85,40 @@ def test_salt_of_another_survey_is_refused(store: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give what was found in that survey"):
         check_fit(store, Path("model"), tmp_path / "out", salt_path=salt)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_fits_is_put_to_work_without_a_word(store: Path, training: TileStatistics) -> None:
+    assert require_fit(open_store(store), model_of(training), count=20) == ()
+
+
+def test_doubts_are_warnings_and_an_unfit_model_is_refused_unless_it_is_wanted(
+    store: Path, training: TileStatistics
+) -> None:
+    opened = open_store(store)
+    doubtful = model_of(replace(training, mean=training.mean + 0.7 * training.deviation))
+    (warning,) = require_fit(opened, doubtful, count=20)
+    assert warning.startswith(f"{store}: doubtful: mean grey")
+    unfit = model_of(replace(training, mean=training.mean + 0.7 * training.deviation, deviation=training.deviation / 3))
+    with pytest.raises(InputError, match="--anyway") as caught:
+        require_fit(opened, unfit, count=20)
+    assert any("unfit: contrast" in str(fault) for fault in caught.value.faults)
+    assert any("unfit: contrast" in line for line in require_fit(opened, unfit, anyway=True, count=20))
+
+
+def test_of_a_run_nobody_knows_whether_it_fits(store: Path) -> None:
+    (warning,) = require_fit(open_store(store), model_of(None))
+    assert "nobody knows" in warning
+
+
+def test_a_bundle_whose_figures_lie_gives_no_traceback(store: Path, training: TileStatistics) -> None:
+    lies: dict[str, Any] = {"deviation": 0.0, "skewness": 1e300, "num_tiles": 10**12, "constant_share": 7.0}
+    zeros: dict[str, Any] = {
+        "vertical_spectrum": (0.0,) * BINS,
+        "histogram": (0.0,) * BINS,
+        "asymmetry": (1e300, 1e300),
+    }
+    fit, _, _ = fit_of(open_store(store), model_of(replace(training, **lies, **zeros)), count=4)
+    assert fit.verdict.level == "unfit"
 
 
 def test_a_run_is_told_to_become_a_bundle(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

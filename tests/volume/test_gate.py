@@ -70,6 +70,8 @@ def test_a_spacing_that_is_known_is_named_where_the_horizontal_scale_is_off() ->
     assert every == pytest.approx(2, rel=0.07)
     assert spacing == 12.5
     assert wanted == pytest.approx(25, rel=0.07)
+    fine = survey_of(smooth_tiles(20, seed=1, waves=(2.0, 1.2)))
+    assert "interpolate to 2." in about(judge(fine, TRAINING), "horizontal scale along inlines").advice
     silent = replace(survey, spacing={"inline": None, "crossline": None})
     assert "spacing" not in about(judge(silent, TRAINING), "horizontal scale along inlines").advice
 

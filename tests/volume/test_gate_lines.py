@@ -43,13 +43,13 @@ def test_nothing_is_new_to_itself_and_what_is_stranger_is_newer() -> None:
 
 def test_the_newest_lines_are_chosen_apart_from_each_other() -> None:
     lines = usual_lines()
-    for row, waves in ((3, (5.0, 3.0)), (4, (5.0, 3.2)), (15, (2.0, 8.0))):
+    for row, waves in ((3, (5.0, 3.0)), (8, (5.0, 3.2)), (15, (2.0, 8.0))):
         lines[row] = lines[row]._replace(tiles=tile_statistics(smooth_tiles(3, seed=row, waves=waves)))
     chosen = novel_lines(lines, TRAINING, grid=GRID)
     assert len(chosen) == 3
     assert {(line.along, line.number) for line in chosen} >= {("crossline", lines[15].number)}
     # Of two that are new in the same way, one is enough.
-    assert len({("inline", lines[3].number), ("inline", lines[4].number)} & {(c.along, c.number) for c in chosen}) == 1
+    assert len({("inline", lines[3].number), ("inline", lines[8].number)} & {(c.along, c.number) for c in chosen}) == 1
     assert are_apart(chosen, {"inline": 98 / 6, "crossline": 59 / 6})
 
 
@@ -86,6 +86,11 @@ def test_lines_of_few_live_traces_are_not_worth_labelling(tmp_path: Path) -> Non
     chosen = disputed_lines(salt_store(tmp_path / "salt", disagreement, live=live))
     assert len(chosen) == 3
     assert ("inline", 124) not in {(line.along, line.number) for line in chosen}
+
+
+def test_of_a_single_line_no_trace_is_a_section(tmp_path: Path) -> None:
+    chosen = disputed_lines(salt_store(tmp_path / "salt", np.ones((1, 40, 5), np.float32)))
+    assert [(line.along, line.number) for line in chosen] == [("inline", 100)]
 
 
 def test_only_what_segmenting_wrote_has_disagreement(tmp_path: Path) -> None:

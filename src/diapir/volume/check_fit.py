@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from diapir.data.statistics import TileStatistics
-from diapir.faults import InputError
+from diapir.faults import Fault, InputError
 from diapir.pipeline.bundle import Model, open_model
 from diapir.runs import atomic_folder, write_json, write_text
 from diapir.volume.gate import Scale, Verdict, judge
@@ -85,6 +85,27 @@ def fit_of(
     verdict = judge(survey, training, scale=_stored_scale(model.record["data"]))
     lines = novel_lines(survey.lines, training, grid=store.grid) if salt is None else disputed_lines(salt)
     return Fit(verdict, lines), survey, training
+
+
+def require_fit(store: Store, model: Model, *, anyway: bool = False, count: int = NUM_TILES) -> tuple[str, ...]:
+    """What a person should know before a model is put to work on a survey: nothing where it fits, or lines of warning.
+
+    Args:
+        anyway: whether an unfit model is to be used all the same.
+
+    Raises:
+        InputError: the model is unfit, with what speaks against it and what to do; or as `check_fit`.
+    """
+    if model.statistics is None:
+        return (
+            f"{model.folder}: a run does not keep what its training tiles look like, so nobody knows whether it fits",
+        )
+    verdict = fit_of(store, model, count=count)[0].verdict
+    told = [str(finding) for finding in verdict.findings if finding.level == verdict.level != "fit"]
+    if verdict.level == "unfit" and not anyway:
+        do = "nothing was segmented; do what is said above, or add --anyway to segment all the same"
+        raise InputError(Fault(str(store.path), what) for what in (*told, do))
+    return tuple(f"{store.path}: {line}" for line in told)
 
 
 def _open_salt(path: Path, survey: Store) -> Store:

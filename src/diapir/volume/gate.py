@@ -146,7 +146,7 @@ def judge(survey: SurveyStatistics, training: TileStatistics, *, scale: Scale | 
 
 def _amplitude(survey: SurveyStatistics, training: TileStatistics) -> Iterator[Finding]:
     own = survey.every
-    contrast = own.deviation / training.deviation
+    contrast = own.deviation / max(training.deviation, 1e-6)
     yield Finding(
         "contrast",
         CONTRAST.level(contrast),
@@ -156,7 +156,7 @@ def _amplitude(survey: SurveyStatistics, training: TileStatistics) -> Iterator[F
         "flat or clipped tiles hide from a net what it looks for",
         f"ingest again with the limit {survey.limit * contrast:.3g} instead of {survey.limit:.3g}",
     )
-    shift = (own.mean - training.mean) / training.deviation
+    shift = (own.mean - training.mean) / max(training.deviation, 1e-6)
     yield Finding(
         "mean grey",
         MEAN.level(abs(shift)),

@@ -63,7 +63,7 @@ class Polarity(NamedTuple):
 def grey_distance(own: TileStatistics, other: TileStatistics) -> float:
     """Wasserstein distance of the grey values, in the other's deviations."""
     gap = np.cumsum(own.histogram) - np.cumsum(other.histogram)
-    return float(np.abs(gap).sum() / BINS / other.deviation)
+    return float(np.abs(gap).sum() / BINS / max(other.deviation, 1e-6))
 
 
 def shape_distance(own: TileStatistics, other: TileStatistics) -> float:
@@ -132,4 +132,4 @@ def polarity(own: TileStatistics, other: TileStatistics, *, asymmetry_error: flo
 
 def _odds(own: float, other: float, *, error: float) -> float:
     """Logarithm of how much likelier `own` is about `other` than about its opposite."""
-    return min(max(2 * own * other / error**2, -_MOST_ODDS), _MOST_ODDS)
+    return min(max(2 * own * other / (error * error), -_MOST_ODDS), _MOST_ODDS)
