@@ -76,9 +76,12 @@ def test_a_spacing_that_is_known_is_named_where_the_horizontal_scale_is_off() ->
     assert "spacing" not in about(judge(silent, TRAINING), "horizontal scale along inlines").advice
 
 
-def test_noise_alone_is_unfit() -> None:
+def test_noise_alone_is_unfit_and_no_resampling_is_its_cure() -> None:
     noise = np.random.default_rng(3).normal(128, 38, TILES.shape)
-    assert judge(survey_of(greys(noise)), TRAINING).level == "unfit"
+    verdict = judge(survey_of(greys(noise)), TRAINING)
+    assert verdict.level == "unfit"
+    assert about(verdict, "vertical scale").level == "unfit"
+    assert not any("resample" in finding.advice for finding in verdict.findings if "scale" in finding.about)
 
 
 def one_sided(sign: int) -> SurveyStatistics:

@@ -181,6 +181,7 @@ def _amplitude(survey: SurveyStatistics, training: TileStatistics) -> Iterator[F
 def _vertical(survey: SurveyStatistics, training: TileStatistics) -> Iterator[Finding]:
     own, other = survey.every.vertical_spectrum, training.vertical_spectrum
     factor, left = spectral_stretch(own, other)
+    wanted = survey.interval / factor
     yield Finding(
         "vertical scale",
         VERTICAL.level(factor),
@@ -189,7 +190,9 @@ def _vertical(survey: SurveyStatistics, training: TileStatistics) -> Iterator[Fi
         factor,
         "ratio of frequencies",
         "a net knows layers by how many pixels thick they are",
-        f"resample traces from {survey.interval:g} to {survey.interval / factor:.3g} {survey.unit}, and ingest again",
+        _unless_noisy(
+            f"resample traces from {survey.interval:g} to {wanted:.3g} {survey.unit}, ingest again", left=left
+        ),
     )
     yield _left("vertical spectrum", own, other, left=left)
 
@@ -210,7 +213,7 @@ def _horizontal(survey: SurveyStatistics, training: TileStatistics, along: Along
         factor,
         "ratio of frequencies",
         "flanks look steeper or flatter than those that a net learned",
-        f"resample traces along {along}s ({todo}{places}), or leave these sections out",
+        _unless_noisy(f"resample traces along {along}s ({todo}{places}), or leave these sections out", left=left),
     )
     yield _left(f"horizontal spectrum along {along}s", own, other, left=left)
 
@@ -228,6 +231,11 @@ def _left(about: str, own: tuple[float, ...], other: tuple[float, ...], *, left:
         "it is noisier or richer in high frequencies" if wide else "its high frequencies are weaker",
         "filter the noise out" if wide else "use less of a filter, or whiten the spectrum",
     )
+
+
+def _unless_noisy(advice: str, *, left: float) -> str:
+    """What to do about a scale, which noise and filters seem to change too."""
+    return advice if LEFT.level(left) == "fit" else "first see to the shape of its spectrum, and check again"
 
 
 def _told(factor: float) -> str:
