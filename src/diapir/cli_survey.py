@@ -155,6 +155,23 @@ def train(
         print(survey_summary(record, out))
 
 
+@survey_app.command("check")
+def check(
+    survey: Annotated[Path, typer.Argument(help="A store that diapir survey ingest wrote.")],
+    model: Annotated[Path, typer.Option(help="A bundle.")],
+    out: Annotated[Path | None, typer.Option(help="A new folder for the same as text, JSON and a picture.")] = None,
+    salt: Annotated[
+        Path | None, typer.Option(help="What was found in this survey: label next where that is least sure.")
+    ] = None,
+    limit: Annotated[float | None, typer.Option(help="Amplitude that becomes white; else the survey's own.")] = None,
+    flip_polarity: Annotated[bool, typer.Option("--flip-polarity", help="Look at amplitudes times -1.")] = False,
+) -> None:
+    """Say whether a model is made for a survey: fit, doubtful or unfit, why, what to do, and three lines to label."""
+    from diapir.volume.check_fit import check_fit
+
+    print(check_fit(survey, model, out, salt_path=salt, limit=limit, flip_polarity=flip_polarity).text)
+
+
 @survey_app.command("segment")
 def segment(
     survey: Annotated[Path, typer.Argument(help="A store that diapir survey ingest wrote.")],
@@ -163,6 +180,7 @@ def segment(
     overlap: Annotated[int, typer.Option(help="Pixels that neighbouring tiles of 101 share at least.")] = 25,
     flip_polarity: Annotated[bool, typer.Option("--flip-polarity", help="Look at amplitudes times -1.")] = False,
     limit: Annotated[float | None, typer.Option(help="Amplitude that becomes white; else the survey's own.")] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also with a model that is unfit for the survey.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes here that do strips side by side.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="The same on a dask cluster, such as tcp://host:8786.")
@@ -177,7 +195,7 @@ def segment(
     with _strips(workers, scheduler, threads=threads) as do_strips:
         told = find_salt(
             survey, model, out, overlap=overlap, flip_polarity=flip_polarity, limit=limit, threads=threads,
-            do_strips=do_strips,
+            anyway=anyway, do_strips=do_strips,
         )  # fmt: skip
     print(told)
 

@@ -47,8 +47,8 @@ def test_tiles_of_the_same_kind_fit_and_nothing_is_to_be_done() -> None:
     [
         ("vertical scale", scaled(2, 1), "resample traces from 4 to 8"),
         ("horizontal scale along inlines", scaled(1, 2), "resample traces along inlines (every"),
-        ("contrast", greys(128 + 0.3 * (TILES - 128.0)), "ingest again with the limit 3"),
-        ("contrast", greys(128 + 3.0 * (TILES - 128.0)), "ingest again with the limit 2"),
+        ("contrast", greys(128 + 0.3 * (TILES - 128.0)), "give --limit 3"),
+        ("contrast", greys(128 + 3.0 * (TILES - 128.0)), "give --limit 2"),
         ("mean grey", greys(TILES + 60.0), "take the mean out"),
         ("distribution of greys", greys(np.where(TILES > 128, 170, 90)), "gain control"),
         ("vertical spectrum", greys(TILES + np.random.default_rng(2).normal(0, 15, TILES.shape)), "filter the noise"),
@@ -94,7 +94,7 @@ def test_turned_polarity_is_doubtful_where_the_data_tell() -> None:
     same, turned = (judge(one_sided(sign), training) for sign in (1, -1))
     assert (same.level, about(same, "polarity").level) == ("fit", "fit")
     assert (turned.level, about(turned, "polarity").level) == ("doubtful", "doubtful")
-    assert "flip the polarity" in about(turned, "polarity").advice
+    assert "give --flip-polarity" in about(turned, "polarity").advice
 
 
 @pytest.mark.parametrize("change", [lambda survey: replace(survey, asymmetry_error=1.0, skewness_error=9.0), None])

@@ -13,7 +13,7 @@ from diapir.data.tiles import TILE
 from diapir.faults import InputError
 from diapir.volume import gate_sampling
 from diapir.volume.gate_sampling import SampledTiles, sample_tiles, survey_statistics
-from diapir.volume.greys import to_grey
+from diapir.volume.greys import grey_limit, to_grey
 from diapir.volume.store import Store, new_store, read_volume
 from fake_gate_stores import Volume, amplitude_store
 
@@ -149,5 +149,5 @@ def test_what_cannot_be_judged_is_told(tmp_path: Path) -> None:
     store = amplitude_store(tmp_path / "store", volume)
     for number, amplitude in enumerate((None, 3, {}, {"limit": "1"}, {"limit": -1.0}, {"limit": math.inf})):
         bare = new_store(tmp_path / f"bare-{number}", store.grid, {"amplitude": amplitude})
-        with pytest.raises(InputError, match="limit of its amplitudes"):
-            gate_sampling.stored_limit(bare)
+        with pytest.raises(InputError, match="expected a survey"):
+            grey_limit(bare)

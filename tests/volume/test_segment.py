@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diapir.data.tiles import TILE, TileSet
 from diapir.faults import InputError
-from diapir.pipeline.bundle import open_model
+from diapir.pipeline.bundle import open_model, write_bundle
 from diapir.pipeline.predicting import net_batches
 from diapir.pipeline.run import run_recipe
 from diapir.pipeline.side_by_side import local_workers
@@ -235,6 +235,21 @@ def test_faults_of_options_are_told_together(run: Path, survey: Store, tmp_path:
 def test_a_store_of_salt_is_no_survey(run: Path, done: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a survey"):
         segment(done.path, run, tmp_path / "out")
+
+
+def test_an_unfit_model_is_used_only_where_that_is_wanted(
+    run: Path, survey: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bundle(run, tmp_path / "bundle")
+    pale = {"limit": 100 * survey.facts["amplitude"]["limit"], "threads": 1}
+    for _ in range(2):
+        with pytest.raises(InputError, match="--anyway"):
+            segment(survey.path, tmp_path / "bundle", tmp_path / "salt.zarr", **pale)
+        assert not (tmp_path / "salt.zarr").exists()
+    capsys.readouterr()
+    segment(survey.path, tmp_path / "bundle", tmp_path / "salt.zarr", **pale, anyway=True)
+    assert "unfit" in capsys.readouterr().err
+    open_store(tmp_path / "salt.zarr")
 
 
 def test_polarity_and_limit_are_those_of_the_options(run: Path, survey: Store, tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def check_fit(
     *,
     salt_path: Path | None = None,
     count: int = NUM_TILES,
+    limit: float | None = None,
+    flip_polarity: bool = False,
 ) -> Fit:
     """Hold a survey against what a model was trained on, and say which lines to label next.
 
@@ -53,6 +55,7 @@ def check_fit(
         out: a new folder for the same as text, JSON and a picture; None writes nothing.
         salt_path: what `diapir survey segment` wrote of this survey: lines to label are then those it is least sure of.
         count: tiles to look at.
+        limit, flip_polarity: how amplitudes become greys, as `segment` is to be told.
 
     Raises:
         InputError: a store or the bundle is damaged; the model is a run, which keeps no statistics; the salt is of
@@ -60,7 +63,7 @@ def check_fit(
     """
     store, model = open_store(store_path), open_model(model_path)
     salt = None if salt_path is None else _open_salt(salt_path, store)
-    fit, survey, training = fit_of(store, model, salt=salt, count=count)
+    fit, survey, training = fit_of(store, model, salt=salt, count=count, limit=limit, flip_polarity=flip_polarity)
     if out is not None:
         with atomic_folder(out) as folder:
             write_text(folder / TEXT, fit.text + "\n")
@@ -70,7 +73,13 @@ def check_fit(
 
 
 def fit_of(
-    store: Store, model: Model, *, salt: Store | None = None, count: int = NUM_TILES
+    store: Store,
+    model: Model,
+    *,
+    salt: Store | None = None,
+    count: int = NUM_TILES,
+    limit: float | None = None,
+    flip_polarity: bool = False,
 ) -> tuple[Fit, SurveyStatistics, TileStatistics]:
     """What the gate says of opened files, and what it held against each other.
 
@@ -81,17 +90,26 @@ def fit_of(
     if training is None:
         what = "expected a bundle, found a run, which does not keep what its training tiles look like; "
         raise InputError.of(model.folder, f"{what}write one: diapir bundle {model.folder} OUT")
-    survey = survey_statistics(store, count=count)
+    survey = survey_statistics(store, count=count, limit=limit, flip_polarity=flip_polarity)
     verdict = judge(survey, training, scale=_stored_scale(model.record["data"]))
     lines = novel_lines(survey.lines, training, grid=store.grid) if salt is None else disputed_lines(salt)
     return Fit(verdict, lines), survey, training
 
 
-def require_fit(store: Store, model: Model, *, anyway: bool = False, count: int = NUM_TILES) -> tuple[str, ...]:
+def require_fit(
+    store: Store,
+    model: Model,
+    *,
+    anyway: bool = False,
+    count: int = NUM_TILES,
+    limit: float | None = None,
+    flip_polarity: bool = False,
+) -> tuple[str, ...]:
     """What a person should know before a model is put to work on a survey: nothing where it fits, or lines of warning.
 
     Args:
         anyway: whether an unfit model is to be used all the same.
+        count, limit, flip_polarity: as for `check_fit`.
 
     Raises:
         InputError: the model is unfit, with what speaks against it and what to do; or as `check_fit`.
@@ -100,7 +118,7 @@ def require_fit(store: Store, model: Model, *, anyway: bool = False, count: int 
         return (
             f"{model.folder}: a run does not keep what its training tiles look like, so nobody knows whether it fits",
         )
-    verdict = fit_of(store, model, count=count)[0].verdict
+    verdict = fit_of(store, model, count=count, limit=limit, flip_polarity=flip_polarity)[0].verdict
     told = [str(finding) for finding in verdict.findings if finding.level == verdict.level != "fit"]
     if verdict.level == "unfit" and not anyway:
         do = "nothing was segmented; do what is said above, or add --anyway to segment all the same"

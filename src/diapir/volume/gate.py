@@ -154,7 +154,7 @@ def _amplitude(survey: SurveyStatistics, training: TileStatistics) -> Iterator[F
         contrast,
         "ratio of deviations",
         "flat or clipped tiles hide from a net what it looks for",
-        f"ingest again with the limit {survey.limit * contrast:.3g} instead of {survey.limit:.3g}",
+        f"give --limit {survey.limit * contrast:.3g}, for it was {survey.limit:.3g}",
     )
     shift = (own.mean - training.mean) / max(training.deviation, 1e-6)
     yield Finding(
@@ -258,7 +258,7 @@ def _polarity(survey: SurveyStatistics, training: TileStatistics) -> Finding:
         figures += "; not comparable before the vertical scale is"
     elif abs(found.log_odds) >= ODDS:
         level = "fit" if found.log_odds > 0 else "doubtful"
-        advice = "" if found.log_odds > 0 else f"flip the polarity (negate all samples) and compare; before, {advice}"
+        advice = "" if found.log_odds > 0 else f"give --flip-polarity and compare; before, {advice}"
     return Finding(
         "polarity",
         level,

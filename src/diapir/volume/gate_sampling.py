@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diapir.data.statistics import TileStatistics, tile_statistics
 from diapir.data.tiles import TILE, is_constant
 from diapir.faults import InputError
-from diapir.volume.greys import to_grey
+from diapir.volume.greys import grey_limit, to_grey
 from diapir.volume.store import Store, Unit, read_map, read_volume
 from diapir.volume.tiling import cut_tiles, plan_tiling, tile_starts
 
@@ -100,7 +100,9 @@ class _Panel(NamedTuple):
     first_trace: int
 
 
-def sample_tiles(store: Store, *, count: int = NUM_TILES) -> SampledTiles:
+def sample_tiles(
+    store: Store, *, count: int = NUM_TILES, limit: float | None = None, flip_polarity: bool = False
+) -> SampledTiles:
     """Tiles spread evenly over the live part of a survey, both ways and in depth; the same store gives the same.
 
     Tiles with dead traces are left out where there are enough others. So are sections of fewer than 16 traces where
@@ -109,11 +111,12 @@ def sample_tiles(store: Store, *, count: int = NUM_TILES) -> SampledTiles:
 
     Args:
         count: about as many tiles; fewer where there are no more that do not overlap.
+        limit, flip_polarity: how amplitudes become greys; the limit is the store's own where none is given.
 
     Raises:
         InputError: it has no amplitudes, no limit of them, or no place where half of the traces are live.
     """
-    live, limit = read_map(store, "live"), stored_limit(store)
+    live, white = read_map(store, "live"), grey_limit(store) if limit is None else limit
     samples = store.grid.num_samples
     row_starts = tile_starts(samples, tile=TILE, overlap=0)
     num_rows = min(len(row_starts), _MOST_ROWS)
@@ -125,7 +128,7 @@ def sample_tiles(store: Store, *, count: int = NUM_TILES) -> SampledTiles:
     images, places = [], []
     for number, panel in enumerate(panels):
         chosen = _even(len(row_starts), num_rows, turn=number * _TURN % 1)
-        grey = to_grey(_read(store, panel), limit=limit)
+        grey = to_grey(_read(store, panel), limit=white, flip_polarity=flip_polarity)
         tiling = plan_tiling((grey.shape[0], grey.shape[1]), tile=(TILE, TILE), overlap=(0, 0))
         tiles = np.stack(list(cut_tiles(grey, tiling)))
         images.append(tiles[chosen])
@@ -143,13 +146,18 @@ def sample_tiles(store: Store, *, count: int = NUM_TILES) -> SampledTiles:
     )
 
 
-def survey_statistics(store: Store, *, count: int = NUM_TILES) -> SurveyStatistics:
+def survey_statistics(
+    store: Store, *, count: int = NUM_TILES, limit: float | None = None, flip_polarity: bool = False
+) -> SurveyStatistics:
     """What a survey looks like to a net, and how it is measured.
+
+    Args:
+        count, limit, flip_polarity: as for `sample_tiles`.
 
     Raises:
         InputError: as `sample_tiles`; or all amplitudes that were read are alike.
     """
-    sampled = sample_tiles(store, count=count)
+    sampled = sample_tiles(store, count=count, limit=limit, flip_polarity=flip_polarity)
     varied = ~is_constant(sampled.images)
     if not varied.any():
         raise InputError.of(
@@ -169,25 +177,10 @@ def survey_statistics(store: Store, *, count: int = NUM_TILES) -> SurveyStatisti
         interval=store.grid.interval,
         unit=store.grid.unit,
         spacing={along: _spacing(store, along) for along in BOTH},
-        limit=stored_limit(store),
+        limit=grey_limit(store) if limit is None else limit,
         live_share=float(read_map(store, "live").mean()),
         is_mirrored=sampled.is_mirrored,
     )
-
-
-def stored_limit(store: Store) -> float:
-    """The amplitude that becomes white.
-
-    Raises:
-        InputError: the store does not say.
-    """
-    amplitude = store.facts.get("amplitude")
-    limit = amplitude.get("limit") if isinstance(amplitude, dict) else None
-    if not isinstance(limit, int | float) or not 0 < limit < math.inf:
-        raise InputError.of(
-            store.path, "expected the limit of its amplitudes among its facts, found none: ingest again"
-        )
-    return float(limit)
 
 
 def _traces(shape: tuple[int, ...], along: Along) -> int:

@@ -3,6 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from diapir.faults import InputError
+from diapir.volume.store import Store
+
 SHARE = 0.995
 """Of a survey's live samples, those that lie within its limit; the rest is cut off at black and white."""
 
@@ -18,9 +21,28 @@ def amplitude_limit(values: NDArray[np.float32]) -> float:
     return limit or 1.0
 
 
-def to_grey(values: NDArray[np.float32], *, limit: float) -> NDArray[np.uint8]:
-    """Grey values of amplitudes: 0 for -limit and below, 255 for limit and above, 128 for 0; of the same shape."""
-    scaled = values * np.float32(127.5 / limit)
+def grey_limit(store: Store) -> float:
+    """The amplitude that becomes white.
+
+    Raises:
+        InputError: it is not known, for the store is no survey.
+    """
+    try:
+        limit = float(store.facts["amplitude"]["limit"])
+    except (KeyError, TypeError, ValueError):
+        limit = 0.0
+    if "amplitude" not in store.volumes or not 0 < limit < float("inf"):
+        raise InputError.of(store.path, "expected a survey that diapir survey ingest wrote, found another store")
+    return limit
+
+
+def to_grey(values: NDArray[np.float32], *, limit: float, flip_polarity: bool = False) -> NDArray[np.uint8]:
+    """Grey values of amplitudes: 0 for -limit and below, 255 for limit and above, 128 for 0; of the same shape.
+
+    Args:
+        flip_polarity: of amplitudes times -1.
+    """
+    scaled = values * np.float32((-127.5 if flip_polarity else 127.5) / limit)
     scaled += np.float32(128)  # 127.5 in the middle, and half a grey for rounding down
     np.clip(scaled, 0, 255, out=scaled)
     return scaled.astype(np.uint8)

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diapir.data.tiles import CROSSLINE, INLINE, PLACE, TILE, UNKNOWN, DataSet, TileSet
-from diapir.faults import InputError
-from diapir.volume.greys import to_grey
+from diapir.volume.greys import grey_limit, to_grey
 from diapir.volume.labelled_section import Direction, LabelledSection, axis_of, section_shape
 from diapir.volume.labels import Labels
 from diapir.volume.store import Store, read_map, read_volume
@@ -45,21 +44,6 @@ def survey_tiles(store: Store, labels: Labels) -> DataSet:
     lines = {(section.direction, section.place) for section in labels.sections}
     unlabelled = list(_cut_unlabelled(store, lines, limit=limit))
     return DataSet(_joined(labelled), _joined(unlabelled), _record(store, labels, overlap=overlap))
-
-
-def grey_limit(store: Store) -> float:
-    """The amplitude that is white.
-
-    Raises:
-        InputError: it is not known, for the store is no survey.
-    """
-    try:
-        limit = float(store.facts["amplitude"]["limit"])
-    except (KeyError, TypeError, ValueError):
-        limit = 0.0
-    if not 0 < limit < float("inf"):
-        raise InputError.of(store.path, "expected a survey with the limit of its amplitudes: ingest it again")
-    return limit
 
 
 def read_section(store: Store, direction: Direction, place: int) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """A survey through a model: strips of sections both ways, each done once, into a store of what was found."""
 
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -18,7 +19,9 @@ from diapir.pipeline.survey_tiles import Precision, mask_threshold
 from diapir.runs import json_digest, locked_folder, provenance, read_json, sha256_of_file, write_json, write_text
 from diapir.train.stop import Stopped, stop_requests
 from diapir.train.together import make_fabric
+from diapir.volume.check_fit import require_fit
 from diapir.volume.export import copy_source_arrays
+from diapir.volume.greys import grey_limit
 from diapir.volume.segment_strip import LEDGER, MEAN, SPREAD, Direction, Options, Setting, StripJob, do_strip, mark_of
 from diapir.volume.store import (
     STRIP,
@@ -69,6 +72,7 @@ def segment(
     flip_polarity: bool = False,
     limit: float | None = None,
     threads: int | None = None,
+    anyway: bool = False,
     do_strips: DoStrips = one_after_another,
 ) -> str:
     """Find the salt of a survey, and say what was found; what an earlier try has done is kept.
@@ -84,19 +88,22 @@ def segment(
         flip_polarity: look at amplitudes times -1.
         limit: amplitude that becomes white; None for the survey's own.
         threads: of the processor for each net.
+        anyway: also with a model that is unfit for the survey.
 
     Raises:
-        InputError: survey or model are not sound; `out` holds something else.
+        InputError: survey or model are not sound, or do not fit each other; `out` holds something else.
         Stopped: on a signal.
     """
     _require_options(overlap, limit)
     source, found = open_store(survey), open_model(model)
     options = Options(
-        overlap, _limit_of(source) if limit is None else limit, flip_polarity, _BATCH, precision_of(found), threads
+        overlap, grey_limit(source) if limit is None else limit, flip_polarity, _BATCH, precision_of(found), threads
     )
     directions = _directions(source.grid)
     key = _key(source, found, options, directions)
     setting = Setting(survey.resolve(), model.resolve(), out.resolve(), json_digest(key), options, directions)
+    if not (out / LEDGER / _READY).exists() and not _is_finished(out):
+        _warn(source, found, options, anyway=anyway)
     with locked_folder(_place(out, key)):
         if _is_finished(out):
             _clear(out)
@@ -120,6 +127,12 @@ def segment(
     return f"{out}: probability, disagreement and mask of {source.grid.shape[0]} inlines{rate}"
 
 
+def _warn(source: Store, model: Model, options: Options, *, anyway: bool) -> None:
+    """Say what speaks against the model."""
+    for line in require_fit(source, model, anyway=anyway, limit=options.limit, flip_polarity=options.flip_polarity):
+        print(f"note: {line}", file=sys.stderr)
+
+
 def _require_options(overlap: int, limit: float | None) -> None:
     faults = []
     if not 0 <= overlap < TILE:
@@ -127,14 +140,6 @@ def _require_options(overlap: int, limit: float | None) -> None:
     if limit is not None and not 0 < limit < float("inf"):
         faults.append(Fault("--limit", f"expected an amplitude above 0, found {limit:g}"))
     raise_if_any(faults)
-
-
-def _limit_of(source: Store) -> float:
-    amplitude = source.facts.get("amplitude")
-    limit = amplitude.get("limit") if isinstance(amplitude, dict) else None
-    if "amplitude" not in source.volumes or not isinstance(limit, float | int) or not 0 < limit < float("inf"):
-        raise InputError.of(source.path, "expected a survey that diapir survey ingest wrote, found another store")
-    return float(limit)
 
 
 def precision_of(model: Model) -> Precision:

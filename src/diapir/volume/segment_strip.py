@@ -153,12 +153,11 @@ def _pieces(place: _Open, job: StripJob, lines: slice, predict: Predict) -> Iter
     tiling = place.tilings[job.direction]
     rows = np.array(sorted({row for row, _ in tiling.places}), np.float32)
     metres = _METRES.get(grid.unit, np.nan)
-    sign = -1.0 if options.flip_polarity else 1.0
 
     def read(first: int, last: int) -> NDArray[np.uint8]:
         inlines, crosslines = _block(job.direction, lines, slice(first, last))
         found = read_volume(place.survey, "amplitude", inlines=inlines, crosslines=crosslines)
-        return to_grey(_turned(found, job.direction) * np.float32(sign), limit=options.limit)
+        return to_grey(_turned(found, job.direction), limit=options.limit, flip_polarity=options.flip_polarity)
 
     live = place.live[lines] if job.direction == "inline" else place.live[:, lines].T
     tops_m = ((grid.first_sample + rows * grid.interval) * metres).astype(np.float32)
