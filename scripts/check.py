@@ -32,6 +32,12 @@ BENCHMARKS = {
     "read_tgs": [REAL_TILES],
     "synthetic_realism": [REAL_TILES],
     "gate_separation": [REAL_TILES],
+    "ingest_speed": [],
+    "survey_speed": ["--tiles", "4"],
+    "survey_memory": [],
+    "survey_kills": [],
+    "survey_workers": [],
+    "survey_iou": [],
 }
 
 
