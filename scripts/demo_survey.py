@@ -40,9 +40,8 @@ def main() -> int:
         print(f"== diapir {command}", flush=True)
         if status := subprocess.run([DIAPIR, *words], cwd=folder, check=False).returncode:
             return status
-    print(
-        f"== pictures: {folder / 'survey-info/info.png'}, {folder / 'surfaces/section.png'}, {folder / 'surfaces/top.png'}"
-    )
+    pictures = (folder / name for name in ("survey-info/info.png", "surfaces/section.png", "surfaces/top.png"))
+    print(f"== pictures: {', '.join(map(str, pictures))}")
     return 0
 
 
