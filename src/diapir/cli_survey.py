@@ -94,7 +94,7 @@ def info(
 
 @survey_app.command("ingest")
 def ingest(
-    source: Annotated[Path, typer.Argument(help="A SEG-Y file, post-stack, 3-D or 2-D.")],
+    source: Annotated[Path, typer.Argument(help="A SEG-Y file, post-stack, 3-D or 2-D; or an MDIO store.")],
     out: Annotated[Path, typer.Argument(help="The store to write, such as survey.zarr.")],
     order: Order = None,
     stored: Format = None,
@@ -109,7 +109,11 @@ def ingest(
 ) -> None:
     """Bring a SEG-Y file into a store that is read by sections both ways and by blocks."""
     from diapir.volume.ingest import ingest as bring_in
+    from diapir.volume.mdio import ingest_mdio, is_mdio
 
+    if source.is_dir() and is_mdio(source):
+        print(ingest_mdio(source, out, zero_bad=zero_bad))
+        return
     asked = _asked(order, stored, num_samples, interval_us)
     bytes_of_lines = {"inline_byte": inline_byte, "crossline_byte": crossline_byte}
     print(bring_in(source, out, asked=asked, **bytes_of_lines, unit=unit.value, zero_bad=zero_bad))

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -24,7 +24,7 @@ from diapir.volume.segy import Segy, file_header, open_segy, raw_headers, sample
 from diapir.volume.store import Grid, Store, Unit, add_volume, cut_of, finish, new_store, put_array, put_bytes, put_map
 
 _SAMPLES_LOOKED_AT, _TRACES_LOOKED_AT = 4_000_000, 4096
-_HEADERS_A_CHUNK = 16384
+HEADERS_A_CHUNK = 16384
 _PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 _HEADERS = "headers.part"
 
@@ -98,17 +98,13 @@ def _write_traces(store: Store, segy: Segy, geometry: Geometry, *, zero_bad: boo
     with place.open("wb") as file:
         work = _Work(segy, geometry, volume, file.fileno(), np.zeros(geometry.shape, np.bool_), {})
         _write_headers(work, geometry.duplicates[:, 0])
-        blocks = [
-            (slice(first, first + shard[0]), slice(second, second + shard[1]))
-            for first, second in product(range(0, geometry.shape[0], shard[0]), range(0, geometry.shape[1], shard[1]))
-        ]
+        blocks = blocks_of(geometry.shape, shard)
         console = Console(stderr=True)
         done = _in_two_threads(work, blocks)
         for _ in track(done, "ingesting", total=len(blocks), console=console, disable=not console.is_terminal):
             pass
     _require_good(segy.path, work.bad, zero_bad=zero_bad)
-    if not work.live.any():
-        raise InputError.of(segy.path, "every sample is zero, or every trace is dead: nothing can be found in it")
+    require_some(segy.path, work.live)
     _keep_headers(store, segy, place)
     return work.live, sum(work.bad.values())
 
@@ -152,8 +148,8 @@ def _write_block(work: _Work, block: tuple[slice, slice]) -> None:
 
 def _write_headers(work: _Work, rows: NDArray[np.int64]) -> None:
     """Headers of traces that have no place of their own."""
-    for start in range(0, len(rows), _HEADERS_A_CHUNK):
-        some = np.sort(rows[start : start + _HEADERS_A_CHUNK])
+    for start in range(0, len(rows), HEADERS_A_CHUNK):
+        some = np.sort(rows[start : start + HEADERS_A_CHUNK])
         _put_rows(work.headers, raw_headers(work.segy, some), some)
 
 
@@ -170,19 +166,44 @@ def _put_rows(handle: int, headers: NDArray[np.uint8], rows: NDArray[np.int64]) 
 
 def _keep_headers(store: Store, segy: Segy, place: Path) -> None:
     """From the file of headers, which goes, to an array of the store."""
+
+    def pieces() -> Iterator[NDArray[np.uint8]]:
+        with place.open("rb") as file:
+            while content := file.read(HEADERS_A_CHUNK * segy.header_bytes):
+                yield np.frombuffer(content, np.uint8).reshape(-1, segy.header_bytes)
+
+    put_rows(store, "trace_headers", pieces(), shape=(segy.num_traces, segy.header_bytes))
+    place.unlink()
+
+
+def put_rows(store: Store, name: str, pieces: Iterable[NDArray[np.uint8]], *, shape: tuple[int, int]) -> None:
+    """Write rows of bytes that come HEADERS_A_CHUNK at a time: uint8 of that shape."""
     array = store.group.create_array(
-        "trace_headers",
-        shape=(segy.num_traces, segy.header_bytes),
+        name,
+        shape=shape,
         dtype=np.uint8,
-        chunks=(min(_HEADERS_A_CHUNK, segy.num_traces), segy.header_bytes),
+        chunks=(min(HEADERS_A_CHUNK, shape[0]), shape[1]),
         compressors=ZstdCodec(level=1, checksum=True),
     )
-    with place.open("rb") as file:
-        for start in range(0, segy.num_traces, _HEADERS_A_CHUNK):
-            count = min(_HEADERS_A_CHUNK, segy.num_traces - start)
-            raw = np.frombuffer(file.read(count * segy.header_bytes), np.uint8)
-            array[start : start + count] = raw.reshape(count, segy.header_bytes)
-    place.unlink()
+    start = 0
+    for piece in pieces:
+        array[start : start + len(piece)] = piece
+        start += len(piece)
+    assert start == shape[0]
+
+
+def blocks_of(shape: Sequence[int], shard: Sequence[int]) -> list[tuple[slice, slice]]:
+    """Inlines and crosslines under each shard of a volume, or whole column of them."""
+    return [
+        (slice(first, first + shard[0]), slice(second, second + shard[1]))
+        for first, second in product(range(0, shape[0], shard[0]), range(0, shape[1], shard[1]))
+    ]
+
+
+def require_some(path: Path, live: NDArray[np.bool_]) -> None:
+    """Refuse a survey without a live trace."""
+    if not live.any():
+        raise InputError.of(path, "every sample is zero, or every trace is dead: nothing can be found in it")
 
 
 def _require_good(path: Path, bad: Mapping[int, int], *, zero_bad: bool) -> None:
@@ -233,10 +254,15 @@ def _amplitudes(segy: Segy, rows: NDArray[np.int64]) -> dict[str, Any]:
     count = min(len(rows), max(_SAMPLES_LOOKED_AT // segy.num_samples, 1), _TRACES_LOOKED_AT)
     chosen = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
     values = np.nan_to_num(samples(segy, chosen), nan=0.0, posinf=0.0, neginf=0.0)
+    return amplitude_figures(values)
+
+
+def amplitude_figures(values: NDArray[np.float32]) -> dict[str, Any]:
+    """What a store says of its amplitudes, from those of some live traces (n, samples)."""
     percentiles = np.percentile(values, _PERCENTILES).tolist()
     return {
         "limit": amplitude_limit(values),
-        "traces_looked_at": count,
+        "traces_looked_at": len(values),
         "percentiles": dict(zip(map(str, _PERCENTILES), percentiles, strict=True)),
     }
 

@@ -1,0 +1,194 @@
+"""MDIO stores of stacked surveys into stores of ours; both are Zarr, so that nothing but Zarr is needed."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from diapir.faults import InputError
+from diapir.runs import atomic_folder, json_digest, provenance, require_new_folder, sha256_of_file
+from diapir.volume.geometry import NO_TRACE
+from diapir.volume.ingest import HEADERS_A_CHUNK, amplitude_figures, blocks_of, put_rows, require_some
+from diapir.volume.line_numbers import Axis
+from diapir.volume.segy_format import FORMATS
+from diapir.volume.segy_headers import TRACE_HEADER_BYTES, new_file_header, new_trace_headers
+from diapir.volume.store import (
+    Grid,
+    Store,
+    Unit,
+    add_volume,
+    array_of,
+    cut_of,
+    finish,
+    new_store,
+    put_array,
+    put_bytes,
+    put_map,
+)
+
+_AXES: dict[str, Unit] = {"time": "ms", "depth": "m"}
+_WANTED = "expected a stacked 3-D survey in an MDIO store of version 1"
+_TRACES_LOOKED_AT = 256
+
+
+def is_mdio(path: Path) -> bool:
+    """Whether a folder says that it is an MDIO store of version 1."""
+    try:
+        return "apiVersion" in zarr.open_group(path, mode="r").attrs
+    except Exception:  # noqa: BLE001 - of a description that lies zarr and its parts raise whatever comes
+        return False
+
+
+def ingest_mdio(source: Path, out: Path, *, zero_bad: bool = False) -> str:
+    """Write a store of an MDIO store, whole or not at all, and say what is in it.
+
+    MDIO does not keep headers byte for byte, so that `export` will write new ones, of SEG-Y revision 1, with inline,
+    crossline and CDP where the standard has them.
+
+    Args:
+        zero_bad: take samples that are NaN or infinite as zero.
+
+    Raises:
+        InputError: it is no stacked survey in time or depth; samples are no numbers; nothing but zeros; `out` is there.
+
+    Source: MDIO 1.1, dataset templates PostStack3DTime and PostStack3DDepth.
+    """
+    require_new_folder(out)
+    group = zarr.open_group(source, mode="r")
+    grid = _grid(source, group)
+    amplitude = _member(source, group, "amplitude", shape=grid.shape)
+    present = np.asarray(_member(source, group, "trace_mask", shape=grid.shape[:2])[...], np.bool_)
+    with atomic_folder(out) as folder:
+        store = new_store(folder, grid, {"kind": "survey", "finished": False})
+        live, num_bad = _copy(store, amplitude, present)
+        if num_bad and not zero_bad:
+            what = f"{num_bad} samples are NaN or infinite; give --zero-bad to take them as zero, or mend the store"
+            raise InputError.of(source / "amplitude", what)
+        require_some(source, live)
+        x, y = (_coordinate(source, group, name, present) for name in ("cdp_x", "cdp_y"))
+        rows = np.where(present, np.cumsum(present).reshape(present.shape) - 1, NO_TRACE)
+        for name, values in (("live", live), ("trace_row", rows), ("x", x), ("y", y)):
+            put_map(store, name, values)
+        put_array(store, "duplicates", np.empty((0, 2), np.int64))
+        _put_headers(store, present, x, y)
+        finish(store, _facts(source, store, live=live, num_bad=num_bad))
+    shape = f"{grid.shape[0]} inlines x {grid.shape[1]} crosslines x {grid.shape[2]} samples"
+    return f"{out}: {shape}, from MDIO; {live.sum()} of {present.sum()} traces are live"
+
+
+def _member(source: Path, group: zarr.Group, name: str, *, shape: tuple[int, ...] | None = None) -> zarr.Array[Any]:
+    """An array of numbers of the store; without a `shape`, one of a single axis."""
+    try:
+        array = group[name]
+    except Exception:  # noqa: BLE001 - as above
+        array = None
+    if not isinstance(array, zarr.Array) or array.dtype.kind not in "fiub":
+        raise InputError.of(source, f"{_WANTED}, found no numbers in an array {name}; ingest its SEG-Y file instead")
+    if array.shape != shape and (shape is not None or len(array.shape) != 1 or not array.shape[0]):
+        wanted = "one axis" if shape is None else f"{shape}, as its axes say"
+        raise InputError.of(source / name, f"expected {wanted}, found {array.shape}; ingest its SEG-Y file instead")
+    return array
+
+
+def _grid(source: Path, group: zarr.Group) -> Grid:
+    axis = next((name for name in _AXES if name in group), None)
+    if axis is None:
+        raise InputError.of(source, f"{_WANTED}, found neither time nor depth; ingest its SEG-Y file instead")
+    first, step, count = _even(source, group, axis)
+    inlines, crosslines = (_even(source, group, name) for name in ("inline", "crossline"))
+    lines = [Axis(int(found[0]), int(found[1]), found[2]) for found in (inlines, crosslines)]
+    return Grid(lines[0], lines[1], count, first, step, _AXES[axis])
+
+
+def _even(source: Path, group: zarr.Group, name: str) -> tuple[float, float, int]:
+    """First, step and number of an axis."""
+    numbers = np.asarray(_member(source, group, name)[...], np.float64)
+    steps = np.diff(numbers)
+    step = float(steps[0]) if len(steps) else 1.0
+    is_whole = name in _AXES or (numbers == np.rint(numbers)).all()
+    if not (np.isfinite(numbers).all() and step > 0 and np.allclose(steps, step, rtol=1e-6) and is_whole):
+        raise InputError.of(source / name, "expected even steps upwards, found others; ingest its SEG-Y file instead")
+    return float(numbers[0]), step, len(numbers)
+
+
+def _coordinate(source: Path, group: zarr.Group, name: str, present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """NaN where there is no trace, or no such array."""
+    if name not in group:
+        return np.full(present.shape, np.nan)
+    values = np.asarray(_member(source, group, name, shape=present.shape)[...], np.float64)
+    return np.where(present, values, np.nan)
+
+
+def _copy(store: Store, amplitude: zarr.Array[Any], present: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+    """Samples, block after block; gives which traces are live, and how many samples were no numbers."""
+    chunk, shard = cut_of(store.grid.shape)
+    volume = add_volume(store, "amplitude", chunk=chunk, shard=shard)
+    live, num_bad = np.zeros(present.shape, np.bool_), 0
+    console = Console(stderr=True)
+    blocks = blocks_of(present.shape, shard)
+    for block in track(blocks, "ingesting", console=console, disable=not console.is_terminal):
+        values = np.asarray(amplitude[block], np.float32)
+        values[~present[block]] = 0
+        is_number = np.isfinite(values)
+        num_bad += int((~is_number).sum())
+        values[~is_number] = 0
+        live[block] = values.any(2)
+        volume[block] = values
+    return live, num_bad
+
+
+def _put_headers(store: Store, present: NDArray[np.bool_], x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+    """New ones for every trace, inline after inline."""
+    grid, places = store.grid, np.argwhere(present)
+    header = new_file_header(
+        num_samples=grid.num_samples,
+        interval_us=1000 * grid.interval,
+        stored=FORMATS["ieee32"],
+        lines=("WRITTEN BY DIAPIR FROM AN MDIO STORE; HEADERS ARE NEW", "INLINE: BYTE 189, CROSSLINE: BYTE 193"),
+    )
+    put_bytes(store, "file_header", [header], size=len(header))
+    put_bytes(store, "trailer", [], size=0)
+
+    def pieces() -> Iterator[NDArray[np.uint8]]:
+        for start in range(0, len(places), HEADERS_A_CHUNK):
+            inline, crossline = places[start : start + HEADERS_A_CHUNK].T
+            yield new_trace_headers(
+                inline=grid.inlines.first + grid.inlines.step * inline,
+                crossline=grid.crosslines.first + grid.crosslines.step * crossline,
+                cdp_x=np.nan_to_num(x[inline, crossline]),
+                cdp_y=np.nan_to_num(y[inline, crossline]),
+                num_samples=grid.num_samples,
+                interval_us=1000 * grid.interval,
+                first_row=start,
+            )
+
+    put_rows(store, "trace_headers", pieces(), shape=(len(places), TRACE_HEADER_BYTES))
+
+
+def _facts(source: Path, store: Store, *, live: NDArray[np.bool_], num_bad: int) -> dict[str, Any]:
+    places = np.argwhere(live)
+    chosen = places[np.linspace(0, len(places) - 1, min(len(places), _TRACES_LOOKED_AT)).astype(np.int64)]
+    volume = array_of(store, "amplitude")
+    values = np.stack([np.asarray(volume[int(inline), int(crossline)]) for inline, crossline in chosen])
+    content = hashlib.sha256()
+    for file in sorted((store.path / "amplitude" / "c").rglob("*")):
+        content.update(sha256_of_file(file).encode() if file.is_file() else b"")
+    identity = {
+        "source": {"name": source.name, "kind": "MDIO", "amplitude": content.hexdigest()},
+        "segy": {"order": "big", "format": "ieee32"},
+        "num_bad_samples": num_bad,
+        "unit": store.grid.unit,
+    }
+    return {
+        **identity,
+        "digest": json_digest(identity),
+        "num_live": int(live.sum()),
+        "amplitude": amplitude_figures(values),
+        "provenance": provenance(),
+    }
