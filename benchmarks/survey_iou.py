@@ -39,6 +39,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = asked.keep / str(seed) if asked.keep else Path(name)
             rows.append([str(seed), *measure(folder, seed, asked.recipe)])
+            print("done:", *rows[-1], file=sys.stderr, flush=True)
     print(heading("zarr", threads=2))
     print(table(rows))
 
