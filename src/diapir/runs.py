@@ -19,6 +19,9 @@ from typing import IO, Any
 from diapir import __version__
 from diapir.faults import InputError
 
+LOCK = ".lock"
+"""In a folder that a process holds, with its number."""
+
 # No other program's, for what a killed process left is cleared away by it.
 _SUFFIX = ".diapir.part"
 
@@ -218,7 +221,7 @@ def locked_folder(path: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         InputError: another process holds it.
     """
     path.mkdir(parents=True, exist_ok=True)
-    with (path / ".lock").open("a+") as file:
+    with (path / LOCK).open("a+") as file:
         deadline = time.monotonic() + wait_s
         while not _lock(file):
             if time.monotonic() < deadline:

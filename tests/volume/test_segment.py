@@ -187,6 +187,69 @@ def test_a_strip_that_was_left_in_the_middle_is_done_again(
     assert contents(out) == contents(done.path)
 
 
+@pytest.mark.parametrize("left", [(), (".lock",), ("ledger/",), (".lock", "ledger/", "ledger/.key.json.1.diapir.part")])
+def test_a_process_that_was_killed_before_it_said_what_it_does_is_no_hindrance(
+    run: Path, survey: Store, done: Store, tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    out = tmp_path / "salt.zarr"
+    out.mkdir()
+    for name in left:
+        (out / name).mkdir() if name.endswith("/") else (out / name).write_bytes(b"1")
+    segment(survey.path, run, out, threads=1)
+    assert contents(out) == contents(done.path)
+
+
+def test_what_the_first_direction_found_is_missed_where_it_is_gone(run: Path, survey: Store, tmp_path: Path) -> None:
+    out = tmp_path / "salt.zarr"
+
+    def losing(jobs: Sequence[StripJob]) -> Iterator[StripJob]:
+        if jobs[0].direction == "crossline":
+            shutil.rmtree(out / "work" / "mean" / "c" / "1")
+        yield from one_after_another(jobs)
+
+    with pytest.raises(InputError, match=r"work/mean/c/1/0/0: expected a file of chunks"):
+        segment(survey.path, run, out, threads=1, do_strips=losing)
+
+
+@pytest.mark.parametrize("changed", ["survey", "model"])
+def test_a_worker_that_sees_another_survey_or_model_refuses(
+    run: Path, survey: Store, tmp_path: Path, changed: str
+) -> None:
+    """As where a path leads to one disk here and to another one there."""
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(survey.path, tmp_path / "survey.zarr")
+
+    def elsewhere(jobs: Sequence[StripJob]) -> Iterator[StripJob]:
+        if changed == "survey":
+            file = tmp_path / "survey.zarr" / "zarr.json"
+            file.write_text(file.read_text().replace("0" * 64, "1" * 64))
+        else:
+            record = tmp_path / "run" / "record.json"
+            record.write_text(record.read_text() + "\n")
+        yield from one_after_another(jobs)
+
+    with pytest.raises(InputError, match="another survey or model lies here"):
+        segment(tmp_path / "survey.zarr", tmp_path / "run", tmp_path / "out", threads=1, do_strips=elsewhere)
+
+
+def test_what_was_begun_goes_on_where_survey_and_model_were_moved(
+    run: Path, survey: Store, done: Store, tmp_path: Path
+) -> None:
+    out = tmp_path / "salt.zarr"
+
+    def stopping(jobs: Sequence[StripJob]) -> Iterator[StripJob]:
+        yield next(iter(one_after_another(jobs)))
+        raise Stopped(15)
+
+    with pytest.raises(Stopped):
+        segment(survey.path, run, out, threads=1, do_strips=stopping)
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(survey.path, tmp_path / "survey.zarr")
+    out.rename(tmp_path / "moved.zarr")
+    segment(tmp_path / "survey.zarr", tmp_path / "run", tmp_path / "moved.zarr", threads=1)
+    assert contents(tmp_path / "moved.zarr") == contents(done.path)
+
+
 def test_what_is_done_is_not_done_again(run: Path, survey: Store, done: Store) -> None:
     before = contents(done.path)
 

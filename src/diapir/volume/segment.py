@@ -4,7 +4,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from diapir.data.tiles import TILE
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.pipeline.bundle import Model, open_model
-from diapir.pipeline.members import needed_files
 from diapir.pipeline.survey_tiles import Precision, mask_threshold
-from diapir.runs import json_digest, locked_folder, provenance, read_json, sha256_of_file, write_json, write_text
+from diapir.runs import LOCK, json_digest, locked_folder, provenance, read_json, write_json, write_text
 from diapir.train.stop import Stopped, stop_requests
 from diapir.train.together import make_fabric
 from diapir.volume.check_fit import require_fit
 from diapir.volume.export import copy_source_arrays
 from diapir.volume.greys import grey_limit
-from diapir.volume.segment_strip import LEDGER, MEAN, SPREAD, Direction, Options, Setting, StripJob, do_strip, mark_of
+from diapir.volume.segment_strip import (
+    LEDGER,
+    MEAN,
+    SPREAD,
+    Direction,
+    Options,
+    Setting,
+    StripJob,
+    do_strip,
+    mark_of,
+    work_key,
+)
 from diapir.volume.store import (
     STRIP,
     Grid,
@@ -100,14 +109,19 @@ def segment(
         overlap, grey_limit(source) if limit is None else limit, flip_polarity, _BATCH, precision_of(found), threads
     )
     directions = _directions(source.grid)
-    key = _key(source, found, options, directions)
+    key = work_key(source, found, options=options, directions=directions)
     setting = Setting(survey.resolve(), model.resolve(), out.resolve(), json_digest(key), options, directions)
     if not (out / LEDGER / _READY).exists() and not _is_finished(out):
         _warn(source, found, options, anyway=anyway)
-    with locked_folder(_place(out, key)):
+    _require_own(out, key)
+    with locked_folder(out):
+        # Another process may have begun something since.
+        _require_own(out, key)
         if _is_finished(out):
             _clear(out)
             return f"{out}: done before; nothing was changed"
+        (out / LEDGER).mkdir(exist_ok=True)
+        write_json(out / LEDGER / _KEY, key)
         _prepare(setting, source)
         began, voxels = time.monotonic(), _do(setting, source.grid, do_strips)
         seconds = time.monotonic() - began
@@ -158,38 +172,24 @@ def _directions(grid: Grid) -> tuple[Direction, ...]:
     return tuple(long_enough) or (("inline",) if grid.shape[1] >= grid.shape[0] else ("crossline",))
 
 
-def _key(source: Store, model: Model, options: Options, directions: Sequence[Direction]) -> dict[str, Any]:
-    """All that the result depends on."""
-    files = needed_files(model.folder, model.recipe, model.members)
-    here = provenance()
-    return {
-        "survey": source.facts.get("digest"),
-        "model": json_digest({name: sha256_of_file(model.folder / name) for name in files}),
-        "options": asdict(options),
-        "directions": list(directions),
-        "diapir": here["diapir"],
-        "torch": here["libraries"]["torch"],
-    }
-
-
-def _place(out: Path, key: dict[str, Any]) -> Path:
-    """The folder, once it is certain that what it holds is this very work, begun or done."""
+def _require_own(out: Path, key: dict[str, Any]) -> None:
+    """Refuse a folder that holds anything but this very work, begun or done."""
     ledger = out / LEDGER / _KEY
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        ledger.parent.mkdir(parents=True)
-        write_json(ledger, key)
-        return out
-    before = read_json(ledger) if ledger.exists() else _key_of_finished(out)
+    if not ledger.exists() and _is_untouched(out):
+        return
+    before = read_json(ledger) if ledger.exists() else open_store(out).facts.get("key")
     if not isinstance(before, dict):
         before = {}
     if differing := sorted(name for name in {*key, *before} if key.get(name) != before.get(name)):
         what = f"expected a new folder, or one with this very work, found one with another {', '.join(differing)}"
         raise InputError.of(out, f"{what}; name another, or remove it first")
-    return out
 
 
-def _key_of_finished(out: Path) -> Any:
-    return open_store(out).facts.get("key")
+def _is_untouched(out: Path) -> bool:
+    """Whether nothing is there, or no more than a process leaves that is killed before it has said what it does."""
+    if not out.is_dir():
+        return not out.exists()
+    return all(path.name in (LEDGER, LOCK) or path.name.startswith(f".{_KEY}") for path in out.rglob("*"))
 
 
 def _is_finished(out: Path) -> bool:
@@ -200,7 +200,7 @@ def _clear(out: Path) -> None:
     """Take away what only the work needed, its ledger last."""
     for name in ("work", LEDGER):
         shutil.rmtree(out / name, ignore_errors=True)
-    (out / ".lock").unlink(missing_ok=True)
+    (out / LOCK).unlink(missing_ok=True)
 
 
 def _prepare(setting: Setting, source: Store) -> None:
@@ -209,7 +209,7 @@ def _prepare(setting: Setting, source: Store) -> None:
     if ready.exists():
         # What a killed process was writing.
         for litter in setting.out.rglob("*.partial"):
-            litter.unlink()
+            litter.unlink(missing_ok=True)
         return
     for folder in setting.out.iterdir():
         if folder.is_dir() and folder.name != LEDGER:

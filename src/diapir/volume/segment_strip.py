@@ -1,23 +1,33 @@
 """One strip of a survey through a model, from the store of the one to the store of the other: what a worker does."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import zarr
 from numpy.typing import NDArray
 
 from diapir.data.tiles import TILE
 from diapir.faults import InputError
-from diapir.pipeline.bundle import open_model
+from diapir.pipeline.bundle import Model, open_model
+from diapir.pipeline.members import needed_files
 from diapir.pipeline.survey_tiles import Floats, Precision, Predict, mask_threshold, tile_predictor
-from diapir.runs import write_text
+from diapir.runs import json_digest, provenance, sha256_of_file, write_text
 from diapir.volume.greys import to_grey
-from diapir.volume.store import STRIP, Store, array_of, open_store, open_unfinished, read_map, read_volume, strip_cut
+from diapir.volume.store import (
+    STRIP,
+    Store,
+    array_of,
+    open_store,
+    open_unfinished,
+    read_lines,
+    read_map,
+    read_volume,
+    strip_cut,
+)
 from diapir.volume.strips import Piece, by_shards, strip_pieces
 from diapir.volume.tiling import Tiling, plan_tiling
 
@@ -88,6 +98,20 @@ class _Open:
     tilings: dict[Direction, Tiling]
 
 
+def work_key(survey: Store, model: Model, *, options: Options, directions: Sequence[Direction]) -> dict[str, Any]:
+    """All that the result depends on, as plain JSON values; no paths, so that stores and models may be moved."""
+    files = needed_files(model.folder, model.recipe, model.members)
+    here = provenance()
+    return {
+        "survey": survey.facts.get("digest"),
+        "model": json_digest({name: sha256_of_file(model.folder / name) for name in files}),
+        "options": asdict(options),
+        "directions": list(directions),
+        "diapir": here["diapir"],
+        "torch": here["libraries"]["torch"],
+    }
+
+
 def mark_of(job: StripJob) -> Path:
     """The file that says that a strip is done."""
     return job.setting.out / LEDGER / f"{job.direction}-{job.number:06}"
@@ -135,6 +159,10 @@ def _opened(setting: Setting) -> _Open:
         raise InputError.of(
             error.filename, f"{error.strerror}; survey, model and result must lie where all workers see them"
         ) from None
+    key = work_key(survey, model, options=setting.options, directions=setting.directions)
+    if json_digest(key) != setting.key:
+        what = "another survey or model lies here, or versions are others, than where the work was begun"
+        raise InputError.of(f"{setting.survey}, {setting.model}", f"{what}; show every worker the same ones")
     samples = survey.grid.num_samples
     side, overlap = (TILE, TILE), (setting.options.overlap, setting.options.overlap)
     traces: dict[Direction, int] = {"inline": survey.grid.shape[1], "crossline": survey.grid.shape[0]}
@@ -168,7 +196,7 @@ def _write_found(place: _Open, found: Piece, block: tuple[slice, slice], *, is_s
     """Both directions together: their mean, and the deviation within and between them."""
     mean, spread = found.mean, found.spread
     if is_second:
-        first_mean, first_spread = (_read(place.target, name, block) for name in (MEAN, SPREAD))
+        first_mean, first_spread = (_first_found(place.target, name, block) for name in (MEAN, SPREAD))
         between = (mean - first_mean) / 2
         mean = (mean + first_mean) * np.float32(0.5)
         variance = (spread * spread + first_spread * first_spread) / 2 + between * between
@@ -182,9 +210,8 @@ def _write_found(place: _Open, found: Piece, block: tuple[slice, slice], *, is_s
     array_of(place.target, "mask")[block] = (probability.astype(np.float32) > place.threshold).astype(np.uint8)
 
 
-def _read(target: Store, name: str, block: tuple[slice, slice]) -> Floats:
-    array: zarr.Array[Any] = array_of(target, name)
-    return np.asarray(array[block]).astype(np.float32)
+def _first_found(target: Store, name: str, block: tuple[slice, slice]) -> Floats:
+    return read_lines(target, name, inlines=block[0], crosslines=block[1]).astype(np.float32)
 
 
 def _block(direction: Direction, lines: slice, traces: slice) -> tuple[slice, slice]:

@@ -213,6 +213,17 @@ def read_volume(
     """
     if name not in store.volumes:
         raise InputError.of(store.path, f"expected a volume {name}, found {', '.join(store.volumes) or 'none'}")
+    return read_lines(store, name, inlines=inlines, crosslines=crosslines)
+
+
+def read_lines(
+    store: Store, name: str, *, inlines: Lines = slice(None), crosslines: Lines = slice(None)
+) -> NDArray[Any]:
+    """The same of any array over the whole grid, such as one for work that is under way.
+
+    Raises:
+        InputError: there is none, a file of it is absent by now, or does not match its checksum.
+    """
     array = array_of(store, name)
     _require_files(store, name, array, (inlines, crosslines))
     return _read(store, name, array, (inlines, crosslines))
