@@ -62,6 +62,33 @@ def test_what_the_store_says_comes_in(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("units", "unit"), [(None, "m"), ({"length": "m"}, "m"), ({"length": "ft"}, "ft")])
+def test_depths_are_in_what_the_store_says(tmp_path: Path, units: dict[str, str] | None, unit: str) -> None:
+    source = fake_mdio(tmp_path / "survey.mdio", time=None, depth=np.arange(0, 300, 10, dtype=np.int32))
+    if units:
+        zarr.open_group(source)["depth"].update_attributes({"unitsV1": units})
+    ingest_mdio(source, tmp_path / "survey.zarr")
+    assert open_store(tmp_path / "survey.zarr").grid.unit == unit
+
+
+def test_units_that_nobody_knows_are_refused(tmp_path: Path) -> None:
+    source = fake_mdio(tmp_path / "survey.mdio")
+    for units, found in (({"time": "s"}, "'s'"), ({"time": ["ms"]}, r"\['ms'\]")):
+        zarr.open_group(source)["time"].update_attributes({"unitsV1": units})
+        with pytest.raises(InputError, match=f"time: expected it in ms, found {found}"):
+            ingest_mdio(source, tmp_path / "survey.zarr")
+
+
+def test_the_same_samples_in_another_place_are_another_survey(tmp_path: Path) -> None:
+    digests = set()
+    for number, first in enumerate((200, 200, 400)):
+        times = np.arange(first, first + 120, 4, dtype=np.int32)
+        source = fake_mdio(tmp_path / f"{number}" / "survey.mdio", time=times)
+        ingest_mdio(source, tmp_path / f"{number}.zarr")
+        digests.add(open_store(tmp_path / f"{number}.zarr").facts["digest"])
+    assert len(digests) == 2
+
+
 def test_it_goes_out_as_segy_that_says_where_its_traces_lie(tmp_path: Path) -> None:
     ingest_mdio(fake_mdio(tmp_path / "survey.mdio"), tmp_path / "survey.zarr")
     export_segy(tmp_path / "survey.zarr", tmp_path / "survey.sgy")

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ from diapir.volume.store import (
     put_map,
 )
 
-_AXES: dict[str, Unit] = {"time": "ms", "depth": "m"}
+_AXES: dict[str, tuple[str, Unit]] = {"time": ("time", "ms"), "depth": ("length", "m")}
+"""Names of axes down, what they measure, and in what, where the store does not say."""
+_UNITS: dict[str, dict[Any, Unit]] = {"time": {"ms": "ms"}, "length": {"m": "m", "ft": "ft"}}
 _WANTED = "expected a stacked 3-D survey in an MDIO store of version 1"
 _TRACES_LOOKED_AT = 256
 
@@ -103,7 +106,21 @@ def _grid(source: Path, group: zarr.Group) -> Grid:
     first, step, count = _even(source, group, axis)
     inlines, crosslines = (_even(source, group, name) for name in ("inline", "crossline"))
     lines = [Axis(int(found[0]), int(found[1]), found[2]) for found in (inlines, crosslines)]
-    return Grid(lines[0], lines[1], count, first, step, _AXES[axis])
+    return Grid(lines[0], lines[1], count, first, step, _unit(source, group, axis))
+
+
+def _unit(source: Path, group: zarr.Group, axis: str) -> Unit:
+    """What an axis is counted in.
+
+    Source: MDIO 1.1, `unitsV1` of variables.
+    """
+    measure, usual = _AXES[axis]
+    units = group[axis].attrs.get("unitsV1")
+    found = units.get(measure, usual) if isinstance(units, dict) else usual
+    if not isinstance(found, str) or found not in _UNITS[measure]:
+        what = f"expected it in {' or '.join(_UNITS[measure])}, found {found!r}; ingest its SEG-Y file instead"
+        raise InputError.of(source / axis, what)
+    return _UNITS[measure][found]
 
 
 def _even(source: Path, group: zarr.Group, name: str) -> tuple[float, float, int]:
@@ -183,7 +200,8 @@ def _facts(source: Path, store: Store, *, live: NDArray[np.bool_], num_bad: int)
         "source": {"name": source.name, "kind": "MDIO", "amplitude": content.hexdigest()},
         "segy": {"order": "big", "format": "ieee32"},
         "num_bad_samples": num_bad,
-        "unit": store.grid.unit,
+        "grid": asdict(store.grid),
+        "live": hashlib.sha256(live.tobytes()).hexdigest(),
     }
     return {
         **identity,
