@@ -102,7 +102,7 @@ def ingest(
     interval_us: Interval = None,
     inline_byte: InlineByte = None,
     crossline_byte: CrosslineByte = None,
-    unit: Annotated[Unit, typer.Option(help="Of the interval: time, or depth.")] = Unit.MS,
+    unit: Annotated[Unit | None, typer.Option(help="Of the interval: time, or depth; else ms.")] = None,
     zero_bad: Annotated[
         bool, typer.Option("--zero-bad", help="Take samples that are NaN or infinite as zero.")
     ] = False,
@@ -111,12 +111,16 @@ def ingest(
     from diapir.volume.ingest import ingest as bring_in
     from diapir.volume.mdio import ingest_mdio, is_mdio
 
-    if source.is_dir() and is_mdio(source):
-        print(ingest_mdio(source, out, zero_bad=zero_bad))
-        return
     asked = _asked(order, stored, num_samples, interval_us)
     bytes_of_lines = {"inline_byte": inline_byte, "crossline_byte": crossline_byte}
-    print(bring_in(source, out, asked=asked, **bytes_of_lines, unit=unit.value, zero_bad=zero_bad))
+    if not (source.is_dir() and is_mdio(source)):
+        unit_value = unit.value if unit else "ms"
+        print(bring_in(source, out, asked=asked, **bytes_of_lines, unit=unit_value, zero_bad=zero_bad))
+        return
+    if any(value is not None for value in (*asked.values(), *bytes_of_lines.values(), unit)):
+        what = "expected no option but --zero-bad: an MDIO store says by itself what is in it"
+        raise InputError.of(source, what)
+    print(ingest_mdio(source, out, zero_bad=zero_bad))
 
 
 @survey_app.command("train")

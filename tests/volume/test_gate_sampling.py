@@ -150,4 +150,12 @@ def test_what_cannot_be_judged_is_told(tmp_path: Path) -> None:
     for number, amplitude in enumerate((None, 3, {}, {"limit": "1"}, {"limit": -1.0}, {"limit": math.inf})):
         bare = new_store(tmp_path / f"bare-{number}", store.grid, {"amplitude": amplitude})
         with pytest.raises(InputError, match="expected a survey"):
-            grey_limit(bare)
+            grey_limit(bare, asked=1.0)
+
+
+@pytest.mark.parametrize("asked", [0.0, -1.0, math.nan, math.inf])
+def test_a_limit_that_is_no_amplitude_is_refused(tmp_path: Path, asked: float) -> None:
+    store = amplitude_store(tmp_path / "store", amplitudes((20, 20, 101)), limit=2.0)
+    with pytest.raises(InputError, match="--limit: expected an amplitude above 0"):
+        survey_statistics(store, limit=asked)
+    assert (grey_limit(store), grey_limit(store, asked=3.0)) == (2.0, 3.0)

@@ -116,7 +116,7 @@ def sample_tiles(
     Raises:
         InputError: it has no amplitudes, no limit of them, or no place where half of the traces are live.
     """
-    live, white = read_map(store, "live"), grey_limit(store) if limit is None else limit
+    live, white = read_map(store, "live"), grey_limit(store, asked=limit)
     samples = store.grid.num_samples
     row_starts = tile_starts(samples, tile=TILE, overlap=0)
     num_rows = min(len(row_starts), _MOST_ROWS)
@@ -177,7 +177,7 @@ def survey_statistics(
         interval=store.grid.interval,
         unit=store.grid.unit,
         spacing={along: _spacing(store, along) for along in BOTH},
-        limit=grey_limit(store) if limit is None else limit,
+        limit=grey_limit(store, asked=limit),
         live_share=float(read_map(store, "live").mean()),
         is_mirrored=sampled.is_mirrored,
     )

@@ -1,9 +1,11 @@
 """Amplitudes as grey values: how a survey comes to look like the tiles that nets were trained on."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from diapir.faults import InputError
+from diapir.faults import Fault, InputError, raise_if_any
 from diapir.volume.store import Store
 
 SHARE = 0.995
@@ -21,19 +23,29 @@ def amplitude_limit(values: NDArray[np.float32]) -> float:
     return limit or 1.0
 
 
-def grey_limit(store: Store) -> float:
+def grey_limit(store: Store, *, asked: float | None = None) -> float:
     """The amplitude that becomes white.
 
+    Args:
+        asked: goes before the survey's own.
+
     Raises:
-        InputError: it is not known, for the store is no survey.
+        InputError: it is not known, for the store is no survey; or what is asked for is no amplitude.
     """
+    raise_if_any(limit_faults(asked))
     try:
         limit = float(store.facts["amplitude"]["limit"])
     except (KeyError, TypeError, ValueError):
         limit = 0.0
     if "amplitude" not in store.volumes or not 0 < limit < float("inf"):
         raise InputError.of(store.path, "expected a survey that diapir survey ingest wrote, found another store")
-    return limit
+    return limit if asked is None else asked
+
+
+def limit_faults(asked: float | None) -> Iterator[Fault]:
+    """What is wrong with an amplitude that somebody wants to be white; None is not."""
+    if asked is not None and not 0 < asked < float("inf"):
+        yield Fault("--limit", f"expected an amplitude above 0, found {asked:g}")
 
 
 def to_grey(values: NDArray[np.float32], *, limit: float, flip_polarity: bool = False) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from diapir.train.stop import Stopped, stop_requests
 from diapir.train.together import make_fabric
 from diapir.volume.check_fit import require_fit
 from diapir.volume.export import copy_source_arrays
-from diapir.volume.greys import grey_limit
+from diapir.volume.greys import grey_limit, limit_faults
 from diapir.volume.segment_strip import (
     LEDGER,
     MEAN,
@@ -106,7 +106,7 @@ def segment(
     _require_options(overlap, limit)
     source, found = open_store(survey), open_model(model)
     options = Options(
-        overlap, grey_limit(source) if limit is None else limit, flip_polarity, _BATCH, precision_of(found), threads
+        overlap, grey_limit(source, asked=limit), flip_polarity, _BATCH, precision_of(found), threads
     )
     directions = _directions(source.grid)
     key = work_key(source, found, options=options, directions=directions)
@@ -148,11 +148,9 @@ def _warn(source: Store, model: Model, options: Options, *, anyway: bool) -> Non
 
 
 def _require_options(overlap: int, limit: float | None) -> None:
-    faults = []
+    faults = list(limit_faults(limit))
     if not 0 <= overlap < TILE:
-        faults.append(Fault("--overlap", f"expected 0 to {TILE - 1} pixels, found {overlap}"))
-    if limit is not None and not 0 < limit < float("inf"):
-        faults.append(Fault("--limit", f"expected an amplitude above 0, found {limit:g}"))
+        faults.insert(0, Fault("--overlap", f"expected 0 to {TILE - 1} pixels, found {overlap}"))
     raise_if_any(faults)
 
 
