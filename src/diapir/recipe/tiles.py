@@ -43,7 +43,7 @@ class Folds(Section):
             shuffles; `groups` keeps tiles of one group (a CSV of id,group) together; `mosaic` keeps tiles together that
             were neighbours in the survey, as far as their edges tell, and deals the others by depth; `sections` keeps
             neighbouring labelled sections of a survey together, and needs a `gap`.
-        gap: inlines or crosslines between what a fold holds out and what its model is trained on.
+        gap: lines of the grid between what a fold holds out and what its model is trained on.
         held_out: the folds to train a model for, each holding that fold out; empty for all of them.
     """
 
