@@ -105,9 +105,7 @@ def segment(
     """
     _require_options(overlap, limit)
     source, found = open_store(survey), open_model(model)
-    options = Options(
-        overlap, grey_limit(source, asked=limit), flip_polarity, _BATCH, precision_of(found), threads
-    )
+    options = Options(overlap, grey_limit(source, asked=limit), flip_polarity, _BATCH, precision_of(found), threads)
     directions = _directions(source.grid)
     key = work_key(source, found, options=options, directions=directions)
     setting = Setting(survey.resolve(), model.resolve(), out.resolve(), json_digest(key), options, directions)
