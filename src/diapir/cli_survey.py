@@ -114,8 +114,8 @@ def ingest(
     asked = _asked(order, stored, num_samples, interval_us)
     bytes_of_lines = {"inline_byte": inline_byte, "crossline_byte": crossline_byte}
     if not (source.is_dir() and is_mdio(source)):
-        unit_value = unit.value if unit else "ms"
-        print(bring_in(source, out, asked=asked, **bytes_of_lines, unit=unit_value, zero_bad=zero_bad))
+        known = unit or Unit.MS
+        print(bring_in(source, out, asked=asked, **bytes_of_lines, unit=known.value, zero_bad=zero_bad))
         return
     if any(value is not None for value in (*asked.values(), *bytes_of_lines.values(), unit)):
         what = "expected no option but --zero-bad: an MDIO store says by itself what is in it"
@@ -141,7 +141,8 @@ def train(
         list[str] | None, typer.Option("--set", help="Change a setting: stages.0.epochs=3. May be given again.")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads for each net: the same number, the same bytes.")
+        int | None,
+        typer.Option(min=1, max=1024, help="Processor threads for each net: the same number, the same bytes."),
     ] = None,
 ) -> None:
     """Learn from a few labelled sections of a survey; what nobody labelled is left out of every loss and score."""
@@ -194,7 +195,8 @@ def segment(
         str | None, typer.Option(metavar="ADDRESS", help="The same on a dask cluster, such as tcp://host:8786.")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads for each net: the same number, the same bytes.")
+        int | None,
+        typer.Option(min=1, max=1024, help="Processor threads for each net: the same number, the same bytes."),
     ] = None,
 ) -> None:
     """Find the salt of a survey: probability, disagreement of models and directions, and mask."""

@@ -142,6 +142,17 @@ def require_file_place(path: Path) -> None:
         _require_writable(Path(os.path.realpath(path)).parent)
 
 
+def require_outside(out: Path, used: Path) -> None:
+    """Refuse to write into a folder that is read.
+
+    Raises:
+        InputError: `out` lies in the folder `used`, or is that.
+    """
+    inner, outer = Path(os.path.realpath(out)), Path(os.path.realpath(used))
+    if outer.is_dir() and inner.is_relative_to(outer):
+        raise InputError.of(out, f"expected a place outside of {used}, which is read; name another")
+
+
 def _require_writable(folder: Path) -> None:
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not there.is_dir():

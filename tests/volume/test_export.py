@@ -1,5 +1,8 @@
 """What was found goes out under the source's own headers."""
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from diapir.faults import InputError
+from diapir.runs import read_json, write_json
 from diapir.volume.export import copy_source_arrays, export_segy
 from diapir.volume.ingest import ingest
 from diapir.volume.segy import file_header, open_segy, raw_headers, samples, trailer
@@ -95,6 +99,26 @@ def test_what_the_store_has_not_is_told(tmp_path: Path) -> None:
         export_segy(store.path, tmp_path / "folder.sgy")
 
 
+@pytest.mark.parametrize("name", ["file_header", "trace_headers", "trailer", "trace_row", "live"])
+@pytest.mark.parametrize("how", ["gone", "flipped", "enlarged"])
+def test_headers_that_are_lost_are_never_written_as_zeros(tmp_path: Path, name: str, how: str) -> None:
+    store, _ = salt_store(tmp_path)
+    file = next(path for path in (store.path / name / "c").rglob("*") if path.is_file())
+    if how == "gone":
+        file.unlink()
+    elif how == "flipped":
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 4
+        file.write_bytes(content)
+    else:
+        description = read_json(store.path / name / "zarr.json")
+        description["shape"][0] = 10**12
+        write_json(store.path / name / "zarr.json", description)
+    with pytest.raises(InputError, match=name if how != "enlarged" else "expected"):
+        export_segy(store.path, tmp_path / "out.sgy")
+    assert not (tmp_path / "out.sgy").exists()
+
+
 @pytest.mark.parametrize("change", ["twice", "beyond", "below"])
 def test_places_that_lie_are_refused_and_nothing_is_written(tmp_path: Path, change: str) -> None:
     store, _ = salt_store(tmp_path)
@@ -111,3 +135,38 @@ def test_a_store_without_headers_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(InputError) as told:
         export_segy(store.path, tmp_path / "out.sgy")
     assert len(told.value.faults) == 4
+
+
+def test_the_file_that_the_survey_came_from_is_not_written_over(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    before = path.read_bytes()
+    ingest(path, tmp_path / "survey.zarr")
+    with pytest.raises(InputError, match="the one that the survey came from"):
+        export_segy(tmp_path / "survey.zarr", path)
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-1] + b"X")
+    export_segy(tmp_path / "survey.zarr", path)
+    assert path.read_bytes()[-1:] == before[-1:]
+
+
+def test_a_file_of_the_store_itself_is_not_written_over(tmp_path: Path) -> None:
+    store, _ = salt_store(tmp_path)
+    before = (store.path / "zarr.json").read_bytes()
+    for name in ("zarr.json", "new.sgy", "mask/new.sgy"):
+        with pytest.raises(InputError, match="expected a place outside of"):
+            export_segy(store.path, store.path / name)
+    assert (store.path / "zarr.json").read_bytes() == before
+
+
+def test_a_copy_that_fails_says_where_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = salt_store(tmp_path)
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]), None, str(arguments[1]))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(shutil, "copy2", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        copy_source_arrays(store, new_store(tmp_path / "new.zarr", store.grid, {}))
+    assert caught.value.errno == errno.ENOSPC
+    assert str(caught.value.filename).startswith(f"{tmp_path}/new.zarr/")

@@ -18,6 +18,7 @@ from diapir.pipeline.survey_tiles import Moments, mask_source, mask_threshold, t
 from diapir.runs import read_json
 from diapir.train.stop import Stopped
 from diapir.train.together import make_fabric
+from diapir.volume import segment as segment_module
 from diapir.volume import segment_strip
 from diapir.volume.greys import to_grey
 from diapir.volume.segment import one_after_another, segment
@@ -285,8 +286,46 @@ def test_a_folder_with_other_things_is_left_alone(run: Path, survey: Store, tmp_
     with pytest.raises(InputError):
         segment(survey.path, run, tmp_path)
     assert contents(tmp_path) == {"letter.txt": b"dear"}
-    with pytest.raises(InputError, match="found one with another"):
+    with pytest.raises(InputError, match="expected a place outside of"):
         segment(survey.path, run, survey.path)
+
+
+def test_nothing_is_written_into_the_survey(run: Path, survey: Store) -> None:
+    before = sorted(survey.path.rglob("*"))
+    with pytest.raises(InputError, match="expected a place outside of"):
+        segment(survey.path, run, survey.path / "salt.zarr", threads=1)
+    assert sorted(survey.path.rglob("*")) == before
+
+
+def test_a_full_disk_at_the_first_file_leaves_nothing_in_the_way(
+    run: Path, survey: Store, done: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segment_module, "write_json", full)
+        with pytest.raises(OSError, match="No space"):
+            segment(survey.path, run, tmp_path / "salt.zarr", threads=1)
+    segment(survey.path, run, tmp_path / "salt.zarr", threads=1)
+    assert contents(tmp_path / "salt.zarr") == contents(done.path)
+
+
+def test_what_the_first_direction_found_and_is_lost_is_missed(run: Path, survey: Store, tmp_path: Path) -> None:
+    out = tmp_path / "salt.zarr"
+
+    def stopping(jobs: Sequence[StripJob]) -> Iterator[StripJob]:
+        if jobs[0].direction == "crossline":
+            raise Killed
+        yield from one_after_another(jobs)
+
+    with pytest.raises(Killed):
+        segment(survey.path, run, out, threads=1, do_strips=stopping)
+    lost = next(path for path in (out / segment_strip.MEAN / "c").rglob("*") if path.is_file())
+    lost.unlink()
+    with pytest.raises(InputError, match="expected a file of chunks") as caught:
+        segment(survey.path, run, out, threads=1)
+    assert str(lost) in str(caught.value)
 
 
 def test_faults_of_options_are_told_together(run: Path, survey: Store, tmp_path: Path) -> None:

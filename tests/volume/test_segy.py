@@ -269,7 +269,7 @@ REFUSED = {
     "unknown format": (fake_segy(TRACES, code=77, packed_as=5), ["found 77 as big-endian; give --format"]),
     "no format": (fake_segy(TRACES, code=0, packed_as=5), ["found 0"]),
     "fixed point": (fake_segy(TRACES, code=4, packed_as=5), ["code 4 (byte 3225), fixed point with gain"]),
-    "no interval": (fake_segy(TRACES, interval_us=0), ["found 0 in the binary", "--interval"]),
+    "no interval": (fake_segy(TRACES, interval_us=0), ["found 0 in the binary", "--interval-us"]),
     "interval below 0": (fake_segy(TRACES, interval_us=-4000), ["found -4000 in the binary header"]),
     "swapped in pairs": (
         fake_segy(TRACES, revision=(2, 0), fields={(3297, 4): 0x02010403}),
@@ -293,7 +293,12 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     found = faults_of(tmp_path, fake_segy(TRACES, interval_us=0)[:-1])
     assert ["cut off" in found[0], "interval" in found[1], len(found)] == [True, True, 2]
     found = faults_of(tmp_path, GOOD, num_samples=0, interval_us=-1.0)
-    assert ["--samples" in found[0], "--interval" in found[1], len(found)] == [True, True, 2]
+    assert ["--samples" in found[0], "--interval-us" in found[1], len(found)] == [True, True, 2]
+
+
+def test_a_number_of_samples_that_was_asked_for_is_told_as_such(tmp_path: Path) -> None:
+    [fault] = faults_of(tmp_path, GOOD, num_samples=1_000_000)
+    assert all(part in fault for part in ("expected traces of 1000000 samples", "header says 6", "--samples"))
 
 
 def test_the_whole_traces_of_a_file_that_was_cut_off_can_be_kept_as_told(tmp_path: Path) -> None:

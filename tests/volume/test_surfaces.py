@@ -373,6 +373,13 @@ def test_bad_values_leave_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["salt.zarr"]
 
 
+def test_nothing_is_written_into_the_store_that_is_read(salt: Store) -> None:
+    before = sorted(salt.path.rglob("*"))
+    with pytest.raises(InputError, match="expected a place outside of"):
+        extract_surfaces(salt.path, salt.path / "surfaces")
+    assert sorted(salt.path.rglob("*")) == before
+
+
 def test_a_folder_with_files_is_not_written_over(salt: Store, out: Path) -> None:
     with pytest.raises(InputError, match="expected a new or empty folder"):
         extract_surfaces(salt.path, out)

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from diapir.data.statistics import TileStatistics
-from diapir.faults import Fault, InputError
+from diapir.faults import Fault, InputError, raise_if_any
 from diapir.pipeline.bundle import Model, open_model
-from diapir.runs import atomic_folder, write_json, write_text
+from diapir.runs import atomic_folder, require_new_folder, require_outside, write_json, write_text
 from diapir.volume.gate import Scale, Verdict, judge
 from diapir.volume.gate_lines import LineToLabel, disputed_lines, novel_lines
 from diapir.volume.gate_picture import draw_gate
 from diapir.volume.gate_sampling import NUM_TILES, SurveyStatistics, survey_statistics
+from diapir.volume.greys import limit_faults
 from diapir.volume.store import Store, Unit, open_store
 
 TEXT, JSON, PICTURE = "fit.txt", "fit.json", "fit.png"
@@ -61,6 +62,12 @@ def check_fit(
         InputError: a store or the bundle is damaged; the model is a run, which keeps no statistics; the salt is of
             another survey; or the survey has nothing to look at.
     """
+    raise_if_any(limit_faults(limit))
+    if out is not None:
+        require_new_folder(out)
+        for used in (store_path, salt_path):
+            if used is not None:
+                require_outside(out, used)
     store, model = open_store(store_path), open_model(model_path)
     salt = None if salt_path is None else _open_salt(salt_path, store)
     fit, survey, training = fit_of(store, model, salt=salt, count=count, limit=limit, flip_polarity=flip_polarity)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.runs import require_file_place
+from diapir.runs import require_file_place, require_outside, sha256_of_file
 from diapir.volume.geometry import NO_TRACE
 from diapir.volume.segy_format import FORMATS, Order, SampleFormat
 from diapir.volume.segy_write import Block, write_segy
-from diapir.volume.store import STRIP, Store, array_of, open_store, read_array, read_volume
+from diapir.volume.store import STRIP, Store, array_of, open_store, read_array, read_rows, read_volume
 
 What = Literal["probability", "mask", "disagreement", "amplitude"]
 
@@ -38,7 +38,9 @@ def export_segy(store_path: Path, out: Path, *, what: What | None = None) -> str
             a folder; the format cannot hold the samples.
     """
     require_file_place(out)
+    require_outside(out, store_path)
     store = open_store(store_path)
+    _require_no_source(out, store)
     name = what or ("mask" if "mask" in store.volumes else "amplitude")
     if name not in store.volumes:
         raise InputError.of(store_path, f"expected a volume {name}, found {', '.join(store.volumes)}")
@@ -58,7 +60,28 @@ def copy_source_arrays(source: Store, target: Store) -> None:
     """Give another store of the same survey what is needed to write SEG-Y."""
     for name in (*SOURCE_ARRAYS, "live", "x", "y", "trace_row"):
         if name in source.group and name not in target.group:
-            shutil.copytree(source.path / name, target.path / name, dirs_exist_ok=True)
+            _copy_files(source.path / name, target.path / name)
+
+
+def _require_no_source(out: Path, store: Store) -> None:
+    """Refuse to write over the very file that the survey came from, which may be the only one."""
+    source = store.facts.get("source")
+    if not isinstance(source, dict) or not out.is_file() or out.stat().st_size != source.get("bytes"):
+        return
+    if sha256_of_file(out) == source.get("sha256"):
+        raise InputError.of(out, "expected another file than the one that the survey came from; name another")
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        place = target / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(file, place)
+        except OSError as error:
+            # Of a full disk it names what was read, and only then what could not be written.
+            error.filename, error.filename2 = error.filename2 or error.filename, None
+            raise
 
 
 def _source_format(store: Store) -> tuple[SampleFormat, Order]:
@@ -76,15 +99,17 @@ def _source_format(store: Store) -> tuple[SampleFormat, Order]:
 
 def _blocks(store: Store, name: str, *, in_percent: bool) -> Iterator[Block]:
     """Headers and samples of traces in the order of the file, some of them at a time."""
-    headers = array_of(store, "trace_headers")
-    places = _places(store, num_traces=headers.shape[0])
+    places = _places(store, num_traces=array_of(store, "trace_headers").shape[0])
     live = read_array(store, "live")
     size = max(_GROUP_BYTES // (4 * store.grid.num_samples), 1)
     for start in range(0, len(places), size):
         own = places[start : start + size]
         values = _samples(store, name, own)
         values[~live[own[:, 0], own[:, 1]]] = 0
-        yield np.asarray(headers[start : start + size]), values * np.float32(100) if in_percent else values
+        yield (
+            read_rows(store, "trace_headers", slice(start, start + size)),
+            values * np.float32(100) if in_percent else values,
+        )
 
 
 def _places(store: Store, *, num_traces: int) -> NDArray[np.int64]:
@@ -92,7 +117,6 @@ def _places(store: Store, *, num_traces: int) -> NDArray[np.int64]:
     rows = read_array(store, "trace_row")
     duplicates = read_array(store, "duplicates")
     present = rows != NO_TRACE
-    places = np.full((num_traces, 2), -1, np.int64)
     known = rows[present]
     is_sound = (
         duplicates.shape[1:] == (2,)
@@ -100,6 +124,8 @@ def _places(store: Store, *, num_traces: int) -> NDArray[np.int64]:
         and ((known >= 0) & (known < num_traces)).all()
         and ((duplicates >= 0) & (duplicates < num_traces)).all()
     )
+    # Only a number that the maps bear out is made room for.
+    places = np.full((num_traces if is_sound else 1, 2), -1, np.int64)
     if is_sound:
         places[known] = np.argwhere(present)
         places[duplicates[:, 0]] = places[duplicates[:, 1]]
@@ -126,4 +152,4 @@ def _trailer(store: Store) -> Iterator[bytes]:
     array = array_of(store, "trailer")
     step = array.chunks[0]
     for start in range(0, array.shape[0], step):
-        yield np.asarray(array[start : start + step]).tobytes()
+        yield read_rows(store, "trailer", slice(start, start + step)).tobytes()

@@ -1,5 +1,6 @@
 """Amplitudes as grey values: how a survey comes to look like the tiles that nets were trained on."""
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -54,7 +55,11 @@ def to_grey(values: NDArray[np.float32], *, limit: float, flip_polarity: bool = 
     Args:
         flip_polarity: of amplitudes times -1.
     """
-    scaled = values * np.float32((-127.5 if flip_polarity else 127.5) / limit)
-    scaled += np.float32(128)  # 127.5 in the middle, and half a grey for rounding down
+    scale = min(127.5 / limit, sys.float_info.max)
+    # Of the smallest limits it is more than the greatest float32.
+    kind = np.float32 if scale <= float(np.finfo(np.float32).max) else np.float64
+    with np.errstate(over="ignore"):  # what is that far beyond the limit is black or white
+        scaled = values * kind(-scale if flip_polarity else scale)
+    scaled += kind(128)  # 127.5 in the middle, and half a grey for rounding down
     np.clip(scaled, 0, 255, out=scaled)
     return scaled.astype(np.uint8)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from diapir.faults import InputError
-from diapir.runs import atomic_folder, json_digest, provenance, require_new_folder, sha256_of_file
+from diapir.runs import atomic_folder, json_digest, provenance, require_new_folder, require_outside, sha256_of_file
 from diapir.volume.geometry import NO_TRACE
 from diapir.volume.ingest import HEADERS_A_CHUNK, amplitude_figures, blocks_of, put_rows, require_some
 from diapir.volume.line_numbers import Axis
@@ -63,6 +63,7 @@ def ingest_mdio(source: Path, out: Path, *, zero_bad: bool = False) -> str:
     Source: MDIO 1.1, dataset templates PostStack3DTime and PostStack3DDepth.
     """
     require_new_folder(out)
+    require_outside(out, source)
     group = zarr.open_group(source, mode="r")
     grid = _grid(source, group)
     amplitude = _member(source, group, "amplitude", shape=grid.shape)

@@ -14,7 +14,16 @@ from diapir.data.tiles import TILE
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.pipeline.bundle import Model, open_model
 from diapir.pipeline.survey_tiles import Precision, mask_threshold
-from diapir.runs import LOCK, json_digest, locked_folder, provenance, read_json, write_json, write_text
+from diapir.runs import (
+    LOCK,
+    json_digest,
+    locked_folder,
+    provenance,
+    read_json,
+    require_outside,
+    write_json,
+    write_text,
+)
 from diapir.train.stop import Stopped, stop_requests
 from diapir.train.together import make_fabric
 from diapir.volume.check_fit import require_fit
@@ -104,6 +113,7 @@ def segment(
         Stopped: on a signal.
     """
     _require_options(overlap, limit)
+    require_outside(out, survey)
     source, found = open_store(survey), open_model(model)
     options = Options(overlap, grey_limit(source, asked=limit), flip_polarity, _BATCH, precision_of(found), threads)
     directions = _directions(source.grid)
@@ -173,6 +183,10 @@ def _require_own(out: Path, key: dict[str, Any]) -> None:
     ledger = out / LEDGER / _KEY
     if not ledger.exists() and _is_untouched(out):
         return
+    if not ledger.exists() and not (out / "zarr.json").exists():
+        raise InputError.of(
+            out, "expected a new folder, or one with this very work, found something else; name another"
+        )
     before = read_json(ledger) if ledger.exists() else open_store(out).facts.get("key")
     if not isinstance(before, dict):
         before = {}

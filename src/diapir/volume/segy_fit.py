@@ -208,7 +208,7 @@ def _fault_of_no_fit(source: Source, stored: SampleFormat, declared: tuple[int, 
     stride = TRACE_HEADER_BYTES * (1 + more) + num_samples * stored.size
     whole, rest = divmod(source.size - start, stride)
     lengths = _lengths_of_traces(source, stored, start=start, header_bytes=TRACE_HEADER_BYTES * (1 + more))
-    if lengths:
+    if len(set(lengths)) > 1:
         found = f"found traces of {min(lengths)} to {max(lengths)}"
         return f"expected as many samples in each trace, {found}, which is not read; cut or pad them to one length"
     traces = f"expected traces of {num_samples} samples ({stride} bytes of {stored.name})"

@@ -109,7 +109,7 @@ def _faults_of_asked(asked: Asked) -> Iterator[str]:
     if asked.num_samples is not None and asked.num_samples < 1:
         yield f"--samples: expected a whole number of 1 or more, found {asked.num_samples}"
     if asked.interval_us is not None and not _SHORTEST_INTERVAL_US <= asked.interval_us <= _LONGEST_INTERVAL_US:
-        yield f"--interval: expected microseconds from 1e-6 to 1e9, found {asked.interval_us:g}"
+        yield f"--interval-us: expected microseconds from 1e-6 to 1e9, found {asked.interval_us:g}"
 
 
 def _find_order(header: bytes, asked: Asked) -> tuple[Order | None, list[str]]:
@@ -184,5 +184,5 @@ def _find_interval(source: Source, asked: Asked, *, first_trace: int) -> float:
         )
         return float(in_trace)
     found = f"found {in_file:g} in the binary header (byte 3217) and {in_trace} in the first trace header (byte 117)"
-    source.faults.append(f"expected a sample interval above 0, {found}; give it in microseconds with --interval")
+    source.faults.append(f"expected a sample interval above 0, {found}; give it in microseconds with --interval-us")
     return math.nan

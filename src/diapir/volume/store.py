@@ -38,6 +38,7 @@ _FORMAT, _VERSION = "diapir survey", 1
 _NAME = "diapir"
 _SHARD_LINES, _MOST_SAMPLES, _BLOCK_BYTES = 64, 1024, 64 << 20
 _BYTES_A_CHUNK = 4 << 20
+_SMALL = ZstdCodec(level=1, checksum=True)
 _MOST_A_FILE = _SHARD_LINES * _SHARD_LINES * _MOST_SAMPLES
 _MOST_PLACES, _MOST_AXIS = 2**33, 2**31
 _AGAIN = "ingest or segment again, or use another copy"
@@ -113,6 +114,7 @@ def put_array(
         shape=values.shape,
         dtype=values.dtype,
         chunks=tuple(min(max(side, 1), _MOST_SAMPLES) for side in values.shape),
+        compressors=_SMALL,
         dimension_names=dimensions,
         attributes=dict(attributes or {}),
     )
@@ -127,9 +129,8 @@ def put_map(store: Store, name: str, values: NDArray[Any]) -> None:
 
 def put_bytes(store: Store, name: str, pieces: Iterable[bytes], *, size: int) -> None:
     """Write bytes that come some at a time: uint8 (size,)."""
-    array = store.group.create_array(
-        name, shape=(size,), dtype="uint8", chunks=(min(max(size, 1), _BYTES_A_CHUNK),), compressors=ZstdCodec(level=1)
-    )
+    chunks = (min(max(size, 1), _BYTES_A_CHUNK),)
+    array = store.group.create_array(name, shape=(size,), dtype="uint8", chunks=chunks, compressors=_SMALL)
     start = 0
     for piece in pieces:
         array[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
@@ -239,12 +240,20 @@ def read_map(store: Store, name: str) -> NDArray[Any]:
 
 
 def read_array(store: Store, name: str) -> NDArray[Any]:
-    """A whole array of the store.
+    """A whole array of the store. Raises InputError where there is none, or its bytes are damaged."""
+    raise_if_any(_missing(store, name))
+    return _read(store, name, array_of(store, name), ())
+
+
+def read_rows(store: Store, name: str, rows: slice) -> NDArray[Any]:
+    """Some rows of an array that is too large to be read whole.
 
     Raises:
-        InputError: there is none, or its bytes are damaged.
+        InputError: as `read_array`.
     """
-    return _read(store, name, array_of(store, name), ())
+    array = array_of(store, name)
+    _require_files(store, name, array, (rows,))
+    return _read(store, name, array, (rows,))
 
 
 def array_of(store: Store, name: str) -> zarr.Array[Any]:
@@ -263,6 +272,8 @@ def array_of(store: Store, name: str) -> zarr.Array[Any]:
         ) from None
     if not isinstance(array, zarr.Array):
         raise InputError.of(store.path / name, f"expected an array, found a group: {_AGAIN}")
+    if 0 in (*array.chunks, *(array.shards or ())):
+        raise InputError.of(store.path / name, f"its chunks are none that diapir writes ({array.chunks}): {_AGAIN}")
     return array
 
 

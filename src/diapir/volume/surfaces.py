@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.runs import atomic_folder, provenance, require_new_folder, write_json
+from diapir.runs import atomic_folder, provenance, require_new_folder, require_outside, write_json
 from diapir.volume.bodies import (
     Strip,
     find_runs,
@@ -114,6 +114,7 @@ def extract_surfaces(
     sizes: dict[Change, int] = {"floating-bits": smallest_body, "holes": smallest_hole}
     _require_options(sizes, off=off, velocity_m_s=velocity_m_s)
     require_new_folder(out)
+    require_outside(out, salt_path)
     store = _open_salt(salt_path, velocity_m_s=velocity_m_s)
     calibration = stored_calibration(store.facts, store.path)
     survey = _survey(store, velocity_m_s=velocity_m_s, xy_unit=xy_unit)

@@ -14,7 +14,7 @@ from diapir.pipeline.run import DoSteps, require_same_run, run_recipe, summary
 from diapir.processor import is_first_process
 from diapir.recipe.smoke import smoke_recipe
 from diapir.recipe.whole import Recipe
-from diapir.runs import locked_folder
+from diapir.runs import locked_folder, require_outside
 from diapir.train.tracking import TrackerName
 from diapir.volume.labels import read_labels
 from diapir.volume.learning import survey_tiles
@@ -51,6 +51,7 @@ def survey_train(
     recipe = recipe if start_from is None else start_from_bundle(recipe, start_from)
     if is_first_process():
         require_no_bundle(out)
+        require_outside(out, store_path)
         store = open_store(store_path)
         data = survey_tiles(store, read_labels(labels_path, store))
     else:

@@ -1,0 +1,35 @@
+"""The commands of `diapir survey`, and what faults tell people to do with them."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+import diapir
+from diapir.cli import app
+
+SOURCES = Path(diapir.__file__).parent
+# Of git, dask, uv and the program that downloads weights.
+OTHERS = {"--porcelain", "--nthreads", "--preload", "--extra", "--local-dir"}
+
+
+def options_of(command: Any) -> Iterator[str]:
+    for parameter in command.params:
+        yield from (*parameter.opts, *parameter.secondary_opts)
+    for each in getattr(command, "commands", {}).values():
+        yield from options_of(each)
+
+
+def named_in(file: Path) -> set[str]:
+    """Options in its texts: `--limit` of "give --limit"."""
+    texts = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)]
+    return {name for text in texts if isinstance(text, str) for name in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}
+
+
+def test_options_that_messages_name_exist() -> None:
+    known = {*options_of(typer.main.get_command(app)), "--help", *OTHERS}
+    named = {str(file.relative_to(SOURCES)): named_in(file) - known for file in sorted(SOURCES.rglob("*.py"))}
+    assert not {file: names for file, names in named.items() if names}
