@@ -59,7 +59,8 @@ def ingest(
 ) -> str:
     """Write a store of a SEG-Y file, whole or not at all, and say what is in it.
 
-    Memory goes with the number of traces, some 60 bytes each, not with the size of the file.
+    Memory goes with the number of traces, some 100 bytes each, or 250 where the bytes of their numbers are looked
+    for, and not with the size of the file.
 
     Args:
         asked: what `open_segy` takes besides the path.
