@@ -10,8 +10,8 @@ from diapir.data.statistics import tile_statistics
 from diapir.faults import InputError
 from diapir.volume import gate_lines
 from diapir.volume.gate_lines import LineToLabel, disputed_lines, novel_lines, novelty
-from diapir.volume.gate_sampling import BOTH, LineStatistics
-from diapir.volume.line_numbers import Axis
+from diapir.volume.gate_sampling import LineStatistics
+from diapir.volume.line_numbers import DIRECTIONS, Axis
 from diapir.volume.store import Grid
 from fake_gate_stores import amplitude_store, salt_store, smooth_tiles
 
@@ -23,7 +23,7 @@ def usual_lines() -> list[LineStatistics]:
     numbers = {"inline": range(100, 200, 10), "crossline": range(300, 360, 6)}
     return [
         LineStatistics(along, number, tile_statistics(smooth_tiles(3, seed=number)))
-        for along in BOTH
+        for along in DIRECTIONS
         for number in numbers[along]
     ]
 

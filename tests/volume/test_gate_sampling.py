@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diapir.data.statistics import tile_statistics
 from diapir.data.tiles import TILE
 from diapir.faults import InputError
-from diapir.volume import gate_sampling
+from diapir.volume import sections
 from diapir.volume.gate_sampling import SampledTiles, sample_tiles, survey_statistics
 from diapir.volume.greys import grey_limit, to_grey
 from diapir.volume.store import Store, new_store, read_volume
@@ -111,7 +111,7 @@ def test_no_more_than_a_tiles_traces_are_read_at_once(wide: Store, monkeypatch: 
         sizes.append(found.shape[0] * found.shape[1])
         return found
 
-    monkeypatch.setattr(gate_sampling, "read_volume", watched)
+    monkeypatch.setattr(sections, "read_volume", watched)
     sample_tiles(wide, count=30)
     assert 0 < max(sizes) <= TILE
 

@@ -15,7 +15,8 @@ from diapir.volume.gate_measures import (
     shape_distance,
     spectral_stretch,
 )
-from diapir.volume.gate_sampling import BOTH, Along, SurveyStatistics
+from diapir.volume.gate_sampling import SurveyStatistics
+from diapir.volume.line_numbers import DIRECTIONS, Direction
 
 Level = Literal["fit", "doubtful", "unfit"]
 LEVELS: tuple[Level, ...] = ("fit", "doubtful", "unfit")
@@ -136,7 +137,7 @@ def judge(survey: SurveyStatistics, training: TileStatistics, *, scale: Scale | 
     findings = (
         *_amplitude(survey, training),
         *_vertical(survey, training),
-        *(finding for along in BOTH for finding in _horizontal(survey, training, along)),
+        *(finding for along in DIRECTIONS for finding in _horizontal(survey, training, along)),
         _polarity(survey, training),
         _interval(survey, scale),
         *_amount(survey),
@@ -197,7 +198,7 @@ def _vertical(survey: SurveyStatistics, training: TileStatistics) -> Iterator[Fi
     yield _left("vertical spectrum", own, other, left=left)
 
 
-def _horizontal(survey: SurveyStatistics, training: TileStatistics, along: Along) -> Iterator[Finding]:
+def _horizontal(survey: SurveyStatistics, training: TileStatistics, along: Direction) -> Iterator[Finding]:
     if along not in survey.by_direction:
         return
     own, other = survey.by_direction[along].horizontal_spectrum, training.horizontal_spectrum

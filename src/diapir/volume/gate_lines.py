@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from diapir.data.statistics import TileStatistics
 from diapir.faults import InputError
 from diapir.volume.gate_measures import grey_distance, spectral_stretch
-from diapir.volume.gate_sampling import BOTH, Along, LineStatistics
+from diapir.volume.gate_sampling import LineStatistics
+from diapir.volume.line_numbers import DIRECTIONS, Direction
+from diapir.volume.sections import axis_of
 from diapir.volume.store import STRIP, Grid, Store, read_map, read_volume
 
 NUM_LINES = 3
@@ -33,7 +35,7 @@ class LineToLabel:
         gain: what it was chosen by, in `unit`.
     """
 
-    along: Along
+    along: Direction
     number: int
     gain: float
     unit: str
@@ -101,11 +103,10 @@ def disputed_lines(salt: Store, *, count: int = NUM_LINES) -> tuple[LineToLabel,
                 found = read_volume(salt, "disagreement", inlines=block[0], crosslines=block[1])
                 by_trace[block] = found.mean(2, dtype=np.float64)
     means = {"inline": _means(by_trace, live, axis=1), "crossline": _means(by_trace, live, axis=0)}
-    axes = {"inline": salt.grid.inlines, "crossline": salt.grid.crosslines}
     ranked = sorted(
-        (-float(mean), along, axes[along].first + axes[along].step * place)
-        for along in BOTH
-        for place, mean in enumerate(means[along])
+        (-float(mean), along, number)
+        for along in DIRECTIONS
+        for number, mean in zip(axis_of(salt.grid, along).numbers.tolist(), means[along], strict=True)
         if np.isfinite(mean)
     )
     chosen: list[LineToLabel] = []
@@ -124,8 +125,8 @@ def _means(by_trace: NDArray[np.float64], live: NDArray[np.bool_], *, axis: int)
     return means
 
 
-def _is_apart(along: Along, number: int, chosen: Sequence[LineToLabel], *, grid: Grid) -> bool:
+def _is_apart(along: Direction, number: int, chosen: Sequence[LineToLabel], *, grid: Grid) -> bool:
     """Whether a line lies a good part of the survey away from those of its direction that were chosen."""
-    axis = grid.inlines if along == "inline" else grid.crosslines
+    axis = axis_of(grid, along)
     least = max(_APART * (axis.last - axis.first), axis.step)
     return all(each.along != along or abs(each.number - number) >= least for each in chosen)

@@ -12,7 +12,8 @@ from diapir.data.statistics import BINS, TileStatistics
 from diapir.runs import atomic_path
 from diapir.volume.gate_lines import LineToLabel, novelty
 from diapir.volume.gate_measures import FREQUENCIES
-from diapir.volume.gate_sampling import BOTH, SurveyStatistics
+from diapir.volume.gate_sampling import SurveyStatistics
+from diapir.volume.line_numbers import DIRECTIONS
 
 _TRAINING, _COLOURS = "#9aa5b1", {"inline": "#1f5c99", "crossline": "#e4572e"}
 
@@ -62,7 +63,7 @@ def _draw_spectrum(axes: Axes, survey: SurveyStatistics, training: TileStatistic
 def _draw_lines(
     axes: Axes, survey: SurveyStatistics, training: TileStatistics, *, chosen: Sequence[LineToLabel]
 ) -> None:
-    for along in BOTH:
+    for along in DIRECTIONS:
         own = [line for line in survey.lines if line.along == along]
         if not own:
             continue

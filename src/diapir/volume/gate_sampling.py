@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,10 @@ from diapir.data.statistics import TileStatistics, tile_statistics
 from diapir.data.tiles import TILE, is_constant
 from diapir.faults import InputError
 from diapir.volume.greys import grey_limit, to_grey
-from diapir.volume.store import Store, Unit, read_map, read_volume
+from diapir.volume.line_numbers import DIRECTIONS, Direction
+from diapir.volume.sections import axis_of, read_section
+from diapir.volume.store import Store, Unit, read_map
 from diapir.volume.tiling import cut_tiles, plan_tiling, tile_starts
-
-Along = Literal["inline", "crossline"]
-BOTH: tuple[Along, Along] = ("inline", "crossline")
 
 NUM_TILES = 640
 """Read of a survey; of the TGS tiles, so many strangers have every figure of all within a few percent."""
@@ -57,7 +56,7 @@ class LineStatistics(NamedTuple):
         number: its own.
     """
 
-    along: Along
+    along: Direction
     number: int
     tiles: TileStatistics
 
@@ -80,13 +79,13 @@ class SurveyStatistics:
     """
 
     every: TileStatistics
-    by_direction: dict[Along, TileStatistics]
+    by_direction: dict[Direction, TileStatistics]
     lines: tuple[LineStatistics, ...]
     asymmetry_error: float
     skewness_error: float
     interval: float
     unit: Unit
-    spacing: dict[Along, float | None]
+    spacing: dict[Direction, float | None]
     limit: float
     live_share: float
     is_mirrored: bool
@@ -95,7 +94,7 @@ class SurveyStatistics:
 class _Panel(NamedTuple):
     """A line's neighbouring traces, as many as a tile is wide, in all their depth."""
 
-    along: Along
+    along: Direction
     line: int
     first_trace: int
 
@@ -128,12 +127,13 @@ def sample_tiles(
     images, places = [], []
     for number, panel in enumerate(panels):
         chosen = _even(len(row_starts), num_rows, turn=number * _TURN % 1)
-        grey = to_grey(_read(store, panel), limit=white, flip_polarity=flip_polarity)
+        traces = slice(panel.first_trace, panel.first_trace + TILE)
+        section = read_section(store, panel.along, panel.line, traces=traces)
+        grey = to_grey(section, limit=white, flip_polarity=flip_polarity)
         tiling = plan_tiling((grey.shape[0], grey.shape[1]), tile=(TILE, TILE), overlap=(0, 0))
         tiles = np.stack(list(cut_tiles(grey, tiling)))
         images.append(tiles[chosen])
-        axis = store.grid.inlines if panel.along == "inline" else store.grid.crosslines
-        own = axis.first + axis.step * panel.line
+        own = axis_of(store.grid, panel.along).numbers[panel.line]
         places += [(panel.along == "crossline", own, panel.first_trace, row_starts[row]) for row in chosen]
     crosses, lines, first_traces, first_samples = np.array(places, np.int64).T
     return SampledTiles(
@@ -164,7 +164,7 @@ def survey_statistics(
             store.path, f"expected amplitudes that differ, found {len(varied)} tiles of one value each: see the survey"
         )
     every = tile_statistics(sampled.images)
-    ways = {along: sampled.crosses == (along == "crossline") for along in BOTH}
+    ways = {along: sampled.crosses == (along == "crossline") for along in DIRECTIONS}
     asymmetry_error, skewness_error = _errors(sampled, every)
     return SurveyStatistics(
         every=every,
@@ -176,24 +176,24 @@ def survey_statistics(
         skewness_error=skewness_error,
         interval=store.grid.interval,
         unit=store.grid.unit,
-        spacing={along: _spacing(store, along) for along in BOTH},
+        spacing={along: _spacing(store, along) for along in DIRECTIONS},
         limit=grey_limit(store, asked=limit),
         live_share=float(read_map(store, "live").mean()),
         is_mirrored=sampled.is_mirrored,
     )
 
 
-def _traces(shape: tuple[int, ...], along: Along) -> int:
+def _traces(shape: tuple[int, ...], along: Direction) -> int:
     return shape[1] if along == "inline" else shape[0]
 
 
-def _directions(shape: tuple[int, ...]) -> list[Along]:
+def _directions(shape: tuple[int, ...]) -> list[Direction]:
     """Which sections are worth looking at: the short ones of a narrow survey are not."""
     longest = max(shape)
-    return [along for along in BOTH if _traces(shape, along) >= min(_FEWEST_TRACES, longest)]
+    return [along for along in DIRECTIONS if _traces(shape, along) >= min(_FEWEST_TRACES, longest)]
 
 
-def _panels(live: NDArray[np.bool_], along: Along, count: int) -> Iterator[_Panel]:
+def _panels(live: NDArray[np.bool_], along: Direction, count: int) -> Iterator[_Panel]:
     """About so many panels of a direction that are mostly live, of lines spread evenly."""
     lines = live if along == "inline" else live.T
     width = min(TILE, lines.shape[1])
@@ -218,16 +218,8 @@ def _even(length: int, count: int, *, turn: float) -> list[int]:
     return [int((number + turn) * length / count) for number in range(count)]
 
 
-def _read(store: Store, panel: _Panel) -> NDArray[np.float32]:
-    """A panel's amplitudes, (samples, traces)."""
-    line, traces = slice(panel.line, panel.line + 1), slice(panel.first_trace, panel.first_trace + TILE)
-    if panel.along == "inline":
-        return np.asarray(read_volume(store, "amplitude", inlines=line, crosslines=traces)[0].T, np.float32)
-    return np.asarray(read_volume(store, "amplitude", inlines=traces, crosslines=line)[:, 0].T, np.float32)
-
-
 def _line_statistics(sampled: SampledTiles, varied: NDArray[np.bool_]) -> Iterator[LineStatistics]:
-    for along in BOTH:
+    for along in DIRECTIONS:
         own = varied & (sampled.crosses == (along == "crossline"))
         for number in np.unique(sampled.lines[own]).tolist():
             tiles = tile_statistics(sampled.images[own & (sampled.lines == number)])
@@ -251,7 +243,7 @@ def _errors(sampled: SampledTiles, every: TileStatistics) -> tuple[float, float]
     return float(asymmetry_error), float(skewness_error)
 
 
-def _spacing(store: Store, along: Along) -> float | None:
+def _spacing(store: Store, along: Direction) -> float | None:
     """Median distance of neighbouring traces along a line."""
     axes = (0, 1) if along == "inline" else (1, 0)
     live, x, y = (read_map(store, name).transpose(axes) for name in ("live", "x", "y"))

@@ -11,13 +11,11 @@ from diapir.data.png import decode_greys
 from diapir.data.tiles import UNKNOWN
 from diapir.faults import InputError
 from diapir.volume.labelled_section import (
-    Direction,
     LabelledSection,
-    axis_of,
-    place_of,
-    section_shape,
     told_values,
 )
+from diapir.volume.line_numbers import Direction
+from diapir.volume.sections import axis_of, place_of, section_shape
 from diapir.volume.store import Grid
 
 _NAME = re.compile(r"(?P<inline>inline|iline|il)?(?(inline)|(?:crossline|xline|xl))[-_ ]?(?P<line>-?\d{1,10})", re.I)

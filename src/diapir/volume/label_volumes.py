@@ -14,16 +14,13 @@ from diapir.data.tiles import UNKNOWN
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.volume.geometry import NO_TRACE, Geometry, find_geometry
 from diapir.volume.labelled_section import (
-    Direction,
     LabelledSection,
-    axis_of,
     hide_dead,
     lines_with_labels,
-    place_of,
-    section_shape,
     told_values,
 )
-from diapir.volume.line_numbers import Axis
+from diapir.volume.line_numbers import Axis, Direction
+from diapir.volume.sections import axis_of, place_of, section_shape
 from diapir.volume.segy import Segy, open_segy, samples
 from diapir.volume.store import STRIP, Grid
 

@@ -3,16 +3,12 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diapir.data.tiles import UNKNOWN
-from diapir.volume.line_numbers import Axis
-from diapir.volume.store import Grid
-
-Direction = Literal["inline", "crossline"]
+from diapir.volume.line_numbers import Direction
 
 _MOST_PIXELS = 2**27  # of the masks of one file: some 90 sections of 1500 samples and 1000 traces
 _MOST_VALUES_SHOWN = 5
@@ -39,22 +35,6 @@ class LabelledSection:
     def name(self) -> str:
         """Such as inline 120."""
         return f"{self.direction} {self.line}"
-
-
-def axis_of(grid: Grid, direction: Direction) -> Axis:
-    """Numbers of the lines of a direction."""
-    return grid.inlines if direction == "inline" else grid.crosslines
-
-
-def section_shape(grid: Grid, direction: Direction) -> tuple[int, int]:
-    """Samples and traces of a section: of an inline, a trace a crossline."""
-    return grid.num_samples, (grid.crosslines if direction == "inline" else grid.inlines).count
-
-
-def place_of(axis: Axis, number: int) -> int | None:
-    """Where a line of that number stands, from 0 on; None where there is none."""
-    place, rest = divmod(number - axis.first, axis.step)
-    return place if rest == 0 and 0 <= place < axis.count else None
 
 
 def hide_dead(section: LabelledSection, live: NDArray[np.bool_]) -> LabelledSection:

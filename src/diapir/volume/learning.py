@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from diapir.data.tiles import CROSSLINE, INLINE, PLACE, TILE, UNKNOWN, DataSet, TileSet
 from diapir.volume.greys import grey_limit, to_grey
-from diapir.volume.labelled_section import Direction, LabelledSection, axis_of, section_shape
+from diapir.volume.labelled_section import LabelledSection
 from diapir.volume.labels import Labels
-from diapir.volume.store import Store, read_map, read_volume
+from diapir.volume.line_numbers import DIRECTIONS, Direction
+from diapir.volume.sections import axis_of, read_section, section_shape
+from diapir.volume.store import Store, read_map
 from diapir.volume.tiling import Place, Tiling, cut_tiles, plan_tiling
 
 _WANTED_TILES = 800
@@ -44,14 +46,6 @@ def survey_tiles(store: Store, labels: Labels) -> DataSet:
     lines = {(section.direction, section.place) for section in labels.sections}
     unlabelled = list(_cut_unlabelled(store, lines, limit=limit))
     return DataSet(_joined(labelled), _joined(unlabelled), _record(store, labels, overlap=overlap))
-
-
-def read_section(store: Store, direction: Direction, place: int) -> NDArray[np.float32]:
-    """Amplitudes of one line: (samples, traces)."""
-    own = slice(place, place + 1)
-    if direction == "inline":
-        return np.asarray(read_volume(store, "amplitude", inlines=own)[0].T)
-    return np.asarray(read_volume(store, "amplitude", crosslines=own)[:, 0].T)
 
 
 def _overlap(shapes: Sequence[tuple[int, ...]]) -> int:
@@ -91,8 +85,7 @@ def _cut_unlabelled(store: Store, labelled: set[tuple[Direction, int]], *, limit
 
 
 def _spread_lines(store: Store) -> Iterator[tuple[Direction, int]]:
-    directions: tuple[Direction, Direction] = ("inline", "crossline")
-    for direction in directions:
+    for direction in DIRECTIONS:
         for place in _spread(axis_of(store.grid, direction).count, _UNLABELLED_LINES // 2):
             yield direction, int(place)
 

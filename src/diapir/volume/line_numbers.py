@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,10 @@ _SHORTEST_PATH = 10
 _IN_TEXT = r"\b{}\b[^0-9\n]{{0,40}}?\b(\d{{1,3}})\b"
 _INLINE_IN_TEXT = re.compile(_IN_TEXT.format(r"(?:in-?\s?line|iline|il)"), re.IGNORECASE)
 _CROSSLINE_IN_TEXT = re.compile(_IN_TEXT.format(r"(?:cross-?\s?line|x-?line|xl)"), re.IGNORECASE)
+
+
+Direction = Literal["inline", "crossline"]
+DIRECTIONS: tuple[Direction, Direction] = ("inline", "crossline")
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,12 @@ from diapir.train.together import make_fabric
 from diapir.volume.check_fit import require_fit
 from diapir.volume.export import copy_source_arrays
 from diapir.volume.greys import grey_limit, limit_faults
+from diapir.volume.line_numbers import Direction
+from diapir.volume.sections import axis_of
 from diapir.volume.segment_strip import (
     LEDGER,
     MEAN,
     SPREAD,
-    Direction,
     Options,
     Setting,
     StripJob,
@@ -246,12 +247,12 @@ def _do(setting: Setting, grid: Grid, do_strips: DoStrips) -> int:
         TextColumn("sections  {task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    total = sum(_num_lines(grid, direction) for direction in setting.directions)
+    total = sum(axis_of(grid, direction).count for direction in setting.directions)
     voxels, began = 0, time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("segmenting", total=total, rate="")
         for direction in setting.directions:
-            num_lines = _num_lines(grid, direction)
+            num_lines = axis_of(grid, direction).count
             jobs = [StripJob(setting, direction, number) for number in range(-(-num_lines // STRIP))]
             left = [job for job in jobs if not mark_of(job).exists()]
             progress.advance(
@@ -263,10 +264,6 @@ def _do(setting: Setting, grid: Grid, do_strips: DoStrips) -> int:
                 rate = voxels / (time.monotonic() - began)
                 progress.update(bar, advance=lines, rate=f"{rate / 1e6:.2f} million voxels/s")
     return voxels
-
-
-def _num_lines(grid: Grid, direction: Direction) -> int:
-    return grid.shape[0] if direction == "inline" else grid.shape[1]
 
 
 def _lines_of(job: StripJob, num_lines: int) -> int:

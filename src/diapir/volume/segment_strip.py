@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from diapir.pipeline.members import needed_files
 from diapir.pipeline.survey_tiles import Floats, Precision, Predict, mask_threshold, tile_predictor
 from diapir.runs import json_digest, provenance, sha256_of_file, write_text
 from diapir.volume.greys import to_grey
+from diapir.volume.line_numbers import Direction
 from diapir.volume.store import (
     STRIP,
     Store,
@@ -30,8 +31,6 @@ from diapir.volume.store import (
 )
 from diapir.volume.strips import Piece, by_shards, strip_pieces
 from diapir.volume.tiling import Tiling, plan_tiling
-
-Direction = Literal["inline", "crossline"]
 
 MEAN, SPREAD = "work/mean", "work/spread"
 """What the first direction found, until the second one has it; float16."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.volume.line_numbers import Axis
+from diapir.volume.line_numbers import Axis, Direction
 
 Unit = Literal["ms", "m", "ft"]
 Shape = tuple[int, ...]
@@ -169,7 +169,7 @@ def cut_of(shape: Shape) -> tuple[Shape, Shape]:
     return (STRIP, STRIP, depth), (lines, lines, depth)
 
 
-def strip_cut(shape: Shape, *, along: Literal["inline", "crossline"]) -> tuple[Shape, Shape]:
+def strip_cut(shape: Shape, *, along: Direction) -> tuple[Shape, Shape]:
     """Chunk and shard for a volume that is filled strip by strip: STRIP lines of `along` at a time."""
     depth = min(shape[2], _MOST_SAMPLES)
     shard = (STRIP, _SHARD_LINES, depth) if along == "inline" else (_SHARD_LINES, STRIP, depth)
