@@ -8,6 +8,7 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 
+from diapir.cli import app
 from diapir.faults import InputError
 from diapir.volume.export import export_segy
 from diapir.volume.geometry import coordinates, find_geometry
@@ -77,6 +78,14 @@ def test_units_that_nobody_knows_are_refused(tmp_path: Path) -> None:
         zarr.open_group(source)["time"].update_attributes({"unitsV1": units})
         with pytest.raises(InputError, match=f"time: expected it in ms, found {found}"):
             ingest_mdio(source, tmp_path / "survey.zarr")
+
+
+@pytest.mark.parametrize("option", [("--unit", "m"), ("--order", "big"), ("--inline-byte", "189")])
+def test_options_that_mean_nothing_to_it_are_refused(tmp_path: Path, option: tuple[str, str]) -> None:
+    source = fake_mdio(tmp_path / "survey.mdio")
+    with pytest.raises(InputError, match="expected no option but --zero-bad"):
+        app(["survey", "ingest", str(source), str(tmp_path / "survey.zarr"), *option], standalone_mode=False)
+    assert not (tmp_path / "survey.zarr").exists()
 
 
 def test_the_same_samples_in_another_place_are_another_survey(tmp_path: Path) -> None:
