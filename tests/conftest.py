@@ -6,11 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from diapir.data.mosaic import Mosaics, find_mosaics
 from diapir.data.tgs import read_tgs
 from diapir.data.tiles import DataSet, read_data, write_data
 from diapir.runs import locked_folder
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="module")

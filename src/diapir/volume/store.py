@@ -6,10 +6,11 @@ no sample, so that a file can be written again without the first one.
 """
 
 import math
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -246,11 +247,7 @@ def read_array(store: Store, name: str) -> NDArray[Any]:
 
 
 def read_rows(store: Store, name: str, rows: slice) -> NDArray[Any]:
-    """Some rows of an array that is too large to be read whole.
-
-    Raises:
-        InputError: as `read_array`.
-    """
+    """Some rows of an array that is too large to be read whole. Raises InputError as `read_array`."""
     array = array_of(store, name)
     _require_files(store, name, array, (rows,))
     return _read(store, name, array, (rows,))
@@ -291,10 +288,14 @@ def _require_files(store: Store, name: str, array: zarr.Array[Any], block: tuple
     for axis, step in enumerate(steps):
         start, stop, _ = (block[axis] if axis < len(block) else slice(None)).indices(array.shape[axis])
         reached.append(range(start // step, -(-stop // step)))
-    files = (store.path.joinpath(name, "c", *map(str, key)) for key in product(*reached))
-    raise_if_any(
-        Fault(str(file), f"expected a file of chunks, found none: {_AGAIN}") for file in files if not file.exists()
-    )
+    files = (store.path.joinpath(name, "c", *map(str, key)) for key in _keys(reached))
+    absent = list(islice((file for file in files if not file.exists()), _FEW))
+    raise_if_any(Fault(str(file), f"expected a file of chunks, found none: {_AGAIN}") for file in absent)
+
+
+def _keys(ranges: list[range]) -> Iterator[tuple[int, ...]]:
+    """A number of each range; itertools.product would hold a lying range in memory."""
+    return (tuple(map(operator.getitem, ranges, key)) for key in np.ndindex(*map(len, ranges)))
 
 
 def _first_line(error: Exception) -> str:
@@ -390,7 +391,7 @@ def _missing(store: Store, name: str) -> list[Fault]:
     counts = [-(-side // step) for side, step in zip(array.shape, steps, strict=True)]
     present = {f"{place}/{file}" for place, _, files in os.walk(folder / "c") for file in files}
     # Where all but a few lines of a lying shape are missing, the first few are found at once.
-    keys = (str(folder.joinpath("c", *map(str, key))) for key in product(*map(range, counts)))
+    keys = (str(folder.joinpath("c", *map(str, key))) for key in _keys([range(count) for count in counts]))
     missing = list(islice((key for key in keys if key not in present), _FEW))
     if not missing:
         return []
