@@ -6,7 +6,6 @@ no sample, so that a file can be written again without the first one.
 """
 
 import math
-import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -295,7 +294,7 @@ def _require_files(store: Store, name: str, array: zarr.Array[Any], block: tuple
 
 def _keys(ranges: list[range]) -> Iterator[tuple[int, ...]]:
     """A number of each range; itertools.product would hold a lying range in memory."""
-    return (tuple(map(operator.getitem, ranges, key)) for key in np.ndindex(*map(len, ranges)))
+    return ((first, *rest) for first in ranges[0] for rest in _keys(ranges[1:])) if ranges else iter([()])
 
 
 def _first_line(error: Exception) -> str:
