@@ -4,10 +4,12 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,15 @@ SMALLER = {
 def commands_of(page: Path) -> list[str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def wait_for_listener(host: str, port: int) -> None:
+    """A person waits until a server says that it is there; on a busy machine that takes a while."""
+    for _ in range(1200):
+        with suppress(OSError), socket.create_connection((host, port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody listens at {host}:{port}")
 
 
 @pytest.fixture
@@ -57,7 +68,8 @@ def test_every_command_of_a_page_works(
             background.append(
                 subprocess.Popen(words[:-1], env=here, stdout=quiet, stderr=quiet, start_new_session=True)
             )
-            time.sleep(1)
+            if "--port" in words:
+                wait_for_listener(words[words.index("--host") + 1], int(words[words.index("--port") + 1]))
         elif words[0] == "python":
             subprocess.run([sys.executable, *words[1:]], check=True)
         else:
