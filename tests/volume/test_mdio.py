@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from diapir.cli import app
 from diapir.faults import InputError
+from diapir.runs import read_json, write_json
 from diapir.volume.export import export_segy
 from diapir.volume.geometry import coordinates, find_geometry
 from diapir.volume.mdio import ingest_mdio, is_mdio
@@ -149,6 +150,25 @@ def test_samples_of_traces_that_are_no_numbers_are_refused_or_zero(tmp_path: Pat
 def test_what_is_no_stacked_survey_is_refused(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         ingest_mdio(fake_mdio(tmp_path / "a", **changes), tmp_path / "out.zarr")
+    assert not (tmp_path / "out.zarr").exists()
+
+
+@pytest.mark.parametrize("name", ["amplitude", "trace_mask", "inline", "time", "cdp_x"])
+@pytest.mark.parametrize("how", ["cut off", "no chunks", "enlarged"])
+def test_arrays_that_cannot_be_read_are_told_with_their_name(tmp_path: Path, name: str, how: str) -> None:
+    source = fake_mdio(tmp_path / "a")
+    if how == "cut off":
+        file = next(path for path in (source / name / "c").rglob("*") if path.is_file())
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    else:
+        description = read_json(source / name / "zarr.json")
+        if how == "no chunks":
+            description["chunk_grid"]["configuration"]["chunk_shape"][0] = 0
+        else:
+            description["shape"][0] = 10**10
+        write_json(source / name / "zarr.json", description)
+    with pytest.raises(InputError, match=name):
+        ingest_mdio(source, tmp_path / "out.zarr")
     assert not (tmp_path / "out.zarr").exists()
 
 

@@ -1,6 +1,7 @@
 """MDIO stores of stacked surveys into stores of ours; both are Zarr, so that nothing but Zarr is needed."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,7 @@ _AXES: dict[str, tuple[str, Unit]] = {"time": ("time", "ms"), "depth": ("length"
 _UNITS: dict[str, dict[Any, Unit]] = {"time": {"ms": "ms"}, "length": {"m": "m", "ft": "ft"}}
 _WANTED = "expected a stacked 3-D survey in an MDIO store of version 1"
 _TRACES_LOOKED_AT = 256
+_MOST_PLACES = 2**28  # read at once
 
 
 def is_mdio(path: Path) -> bool:
@@ -67,10 +69,11 @@ def ingest_mdio(source: Path, out: Path, *, zero_bad: bool = False) -> str:
     group = zarr.open_group(source, mode="r")
     grid = _grid(source, group)
     amplitude = _member(source, group, "amplitude", shape=grid.shape)
-    present = np.asarray(_member(source, group, "trace_mask", shape=grid.shape[:2])[...], np.bool_)
+    mask = _member(source, group, "trace_mask", shape=grid.shape[:2])
+    present = _read(source, mask, ()).astype(np.bool_)
     with atomic_folder(out) as folder:
         store = new_store(folder, grid, {"kind": "survey", "finished": False})
-        live, num_bad = _copy(store, amplitude, present)
+        live, num_bad = _copy(store, source, amplitude, present)
         if num_bad and not zero_bad:
             what = f"{num_bad} samples are NaN or infinite; give --zero-bad to take them as zero, or mend the store"
             raise InputError.of(source / "amplitude", what)
@@ -97,7 +100,22 @@ def _member(source: Path, group: zarr.Group, name: str, *, shape: tuple[int, ...
     if array.shape != shape and (shape is not None or len(array.shape) != 1 or not array.shape[0]):
         wanted = "one axis" if shape is None else f"{shape}, as its axes say"
         raise InputError.of(source / name, f"expected {wanted}, found {array.shape}; ingest its SEG-Y file instead")
+    if len(array.shape) < 3 and math.prod(array.shape) > _MOST_PLACES:
+        raise InputError.of(source / name, f"its shape is none that a survey has: {array.shape}; use another copy")
     return array
+
+
+def _read(source: Path, array: zarr.Array[Any], block: tuple[slice, ...]) -> NDArray[Any]:
+    """Some of an array, or all of it.
+
+    Raises:
+        InputError: its bytes are damaged, or cannot be read.
+    """
+    try:
+        return np.asarray(array[block or ...])
+    except Exception as error:  # noqa: BLE001 - of damaged chunks zarr and its codecs raise whatever comes
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        raise InputError.of(source / array.basename, f"it cannot be read ({reason}); use another copy") from None
 
 
 def _grid(source: Path, group: zarr.Group) -> Grid:
@@ -126,7 +144,7 @@ def _unit(source: Path, group: zarr.Group, axis: str) -> Unit:
 
 def _even(source: Path, group: zarr.Group, name: str) -> tuple[float, float, int]:
     """First, step and number of an axis."""
-    numbers = np.asarray(_member(source, group, name)[...], np.float64)
+    numbers = _read(source, _member(source, group, name), ()).astype(np.float64)
     steps = np.diff(numbers)
     step = float(steps[0]) if len(steps) else 1.0
     is_whole = name in _AXES or (numbers == np.rint(numbers)).all()
@@ -139,11 +157,13 @@ def _coordinate(source: Path, group: zarr.Group, name: str, present: NDArray[np.
     """NaN where there is no trace, or no such array."""
     if name not in group:
         return np.full(present.shape, np.nan)
-    values = np.asarray(_member(source, group, name, shape=present.shape)[...], np.float64)
+    values = _read(source, _member(source, group, name, shape=present.shape), ()).astype(np.float64)
     return np.where(present, values, np.nan)
 
 
-def _copy(store: Store, amplitude: zarr.Array[Any], present: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+def _copy(
+    store: Store, source: Path, amplitude: zarr.Array[Any], present: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], int]:
     """Samples, block after block; gives which traces are live, and how many samples were no numbers."""
     chunk, shard = cut_of(store.grid.shape)
     volume = add_volume(store, "amplitude", chunk=chunk, shard=shard)
@@ -151,7 +171,7 @@ def _copy(store: Store, amplitude: zarr.Array[Any], present: NDArray[np.bool_]) 
     console = Console(stderr=True)
     blocks = blocks_of(present.shape, shard)
     for block in track(blocks, "ingesting", console=console, disable=not console.is_terminal):
-        values = np.asarray(amplitude[block], np.float32)
+        values = _read(source, amplitude, block).astype(np.float32)
         values[~present[block]] = 0
         is_number = np.isfinite(values)
         num_bad += int((~is_number).sum())
