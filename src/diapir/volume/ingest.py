@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -21,6 +20,7 @@ from diapir.runs import atomic_folder, json_digest, provenance, require_new_fold
 from diapir.volume.geometry import NO_TRACE, Geometry, coordinates, find_geometry
 from diapir.volume.greys import amplitude_limit
 from diapir.volume.segy import Segy, file_header, open_segy, raw_headers, samples, traces, trailer
+from diapir.volume.shards import put_block
 from diapir.volume.store import Grid, Store, Unit, add_volume, cut_of, finish, new_store, put_array, put_bytes, put_map
 
 _SAMPLES_LOOKED_AT, _TRACES_LOOKED_AT = 4_000_000, 4096
@@ -39,9 +39,9 @@ class _Work:
         bad: samples that are no number, by the row of their trace; filled on the way.
     """
 
+    store: Store
     segy: Segy
     geometry: Geometry
-    volume: zarr.Array[Any]
     headers: int
     live: NDArray[np.bool_]
     bad: dict[int, int]
@@ -94,10 +94,10 @@ def ingest(
 def _write_traces(store: Store, segy: Segy, geometry: Geometry, *, zero_bad: bool) -> tuple[NDArray[np.bool_], int]:
     """Samples and headers of all traces; gives which places are live, and how many samples were no numbers."""
     chunk, shard = cut_of(store.grid.shape)
-    volume = add_volume(store, "amplitude", chunk=chunk, shard=shard)
+    add_volume(store, "amplitude", chunk=chunk, shard=shard)
     place = store.path / _HEADERS
     with place.open("wb") as file:
-        work = _Work(segy, geometry, volume, file.fileno(), np.zeros(geometry.shape, np.bool_), {})
+        work = _Work(store, segy, geometry, file.fileno(), np.zeros(geometry.shape, np.bool_), {})
         _write_headers(work, geometry.duplicates[:, 0])
         blocks = blocks_of(geometry.shape, shard)
         console = Console(stderr=True)
@@ -144,7 +144,7 @@ def _write_block(work: _Work, block: tuple[slice, slice]) -> None:
     live = np.zeros(rows.shape, np.bool_)
     live[inlines, crosslines] = values.any(1)
     work.live[block] = live & ~work.geometry.is_dead[block]
-    work.volume[block] = whole
+    put_block(work.store, "amplitude", whole, at=(block[0].start, block[1].start))
 
 
 def _write_headers(work: _Work, rows: NDArray[np.int64]) -> None:

@@ -20,6 +20,7 @@ from diapir.volume.ingest import HEADERS_A_CHUNK, amplitude_figures, blocks_of, 
 from diapir.volume.line_numbers import Axis
 from diapir.volume.segy_format import FORMATS
 from diapir.volume.segy_headers import TRACE_HEADER_BYTES, new_file_header, new_trace_headers
+from diapir.volume.shards import put_block
 from diapir.volume.store import (
     Grid,
     Store,
@@ -166,7 +167,7 @@ def _copy(
 ) -> tuple[NDArray[np.bool_], int]:
     """Samples, block after block; gives which traces are live, and how many samples were no numbers."""
     chunk, shard = cut_of(store.grid.shape)
-    volume = add_volume(store, "amplitude", chunk=chunk, shard=shard)
+    add_volume(store, "amplitude", chunk=chunk, shard=shard)
     live, num_bad = np.zeros(present.shape, np.bool_), 0
     console = Console(stderr=True)
     blocks = blocks_of(present.shape, shard)
@@ -177,7 +178,7 @@ def _copy(
         num_bad += int((~is_number).sum())
         values[~is_number] = 0
         live[block] = values.any(2)
-        volume[block] = values
+        put_block(store, "amplitude", values, at=(block[0].start, block[1].start))
     return live, num_bad
 
 

@@ -18,10 +18,10 @@ from diapir.pipeline.survey_tiles import Floats, Precision, Predict, mask_thresh
 from diapir.runs import json_digest, provenance, sha256_of_file, write_text
 from diapir.volume.greys import to_grey
 from diapir.volume.line_numbers import Direction
+from diapir.volume.shards import put_block
 from diapir.volume.store import (
     STRIP,
     Store,
-    array_of,
     open_store,
     open_unfinished,
     read_lines,
@@ -144,8 +144,8 @@ def do_strip(job: StripJob, *, stop: Callable[[], None] = lambda: None) -> None:
         if is_last:
             _write_found(place, found, block, is_second=len(setting.directions) > 1)
         else:
-            array_of(place.target, MEAN)[block] = found.mean.astype(np.float16)
-            array_of(place.target, SPREAD)[block] = found.spread.astype(np.float16)
+            _put(place.target, MEAN, found.mean, block)
+            _put(place.target, SPREAD, found.spread, block)
     write_text(mark_of(job), setting.key)
 
 
@@ -203,10 +203,14 @@ def _write_found(place: _Open, found: Piece, block: tuple[slice, slice], *, is_s
     dead = ~place.live[block]
     mean[dead], spread[dead] = 0, 0
     probability = mean.astype(np.float16)
-    array_of(place.target, "probability")[block] = probability
-    array_of(place.target, "disagreement")[block] = spread.astype(np.float16)
+    _put(place.target, "probability", probability, block)
+    _put(place.target, "disagreement", spread, block)
     # Of what is kept, so that whoever cuts it again gets the same mask.
-    array_of(place.target, "mask")[block] = (probability.astype(np.float32) > place.threshold).astype(np.uint8)
+    _put(place.target, "mask", probability.astype(np.float32) > place.threshold, block)
+
+
+def _put(target: Store, name: str, values: NDArray[Any], block: tuple[slice, slice]) -> None:
+    put_block(target, name, values, at=(block[0].start, block[1].start))
 
 
 def _first_found(target: Store, name: str, block: tuple[slice, slice]) -> Floats:

@@ -1,0 +1,90 @@
+"""Blocks of a volume into its files in one go: what Zarr writes, without the copies that it makes on the way."""
+
+import math
+import os
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from diapir.volume.store import Shape, Store, array_of
+
+_CRC = np.dtype("<u4")
+_PLACE = np.dtype("<u8")
+_ABSENT = _PLACE.type(2**64 - 1)
+
+
+def put_block(store: Store, name: str, values: NDArray[Any], *, at: tuple[int, int]) -> None:
+    """Fill whole traces of a volume that `add_volume` made: the shards under them, each file whole or absent.
+
+    Args:
+        values: (inlines, crosslines, samples), of numbers that become those of the volume.
+        at: where the first of them lies; what is filled are whole shards, but for those that the grid's end cuts.
+
+    Source: Zarr specification 3, chunks of bytes in little order, codecs crc32c 1.0 and sharding_indexed 1.0 with its
+        index at the end.
+    """
+    array = array_of(store, name)
+    shape, shard, chunk = array.shape, array.shards or array.chunks, array.chunks
+    ends = (at[0] + values.shape[0], at[1] + values.shape[1])
+    assert values.shape[2] == shape[2], "traces are written as a whole"
+    for axis in (0, 1):
+        assert at[axis] % shard[axis] == 0, f"a block begins where a shard does: {at}, {shard}"
+        assert ends[axis] % shard[axis] == 0 or ends[axis] == shape[axis], f"a block ends where a shard does: {ends}"
+    kind = np.dtype(array.dtype).newbyteorder("<")
+    for key, part in _shards(values, at, shard=shard):
+        content = _chunks(part, kind, chunk=chunk)
+        counts = tuple(side // own for side, own in zip(shard, chunk, strict=True))
+        pieces = [content, _index(content, part.shape, chunk=chunk, counts=counts)] if array.shards else [content]
+        _write(store.path.joinpath(name, "c", *map(str, key)), pieces)
+
+
+def _shards(values: NDArray[Any], at: tuple[int, int], *, shard: Shape) -> Iterator[tuple[Shape, NDArray[Any]]]:
+    """Keys of the shards under a block, with what lies in each."""
+    steps = [range(0, length, step) for length, step in zip(values.shape, shard, strict=True)]
+    for first in product(*steps):
+        part = values[tuple(slice(start, start + step) for start, step in zip(first, shard, strict=True))]
+        place = (at[0] + first[0], at[1] + first[1], first[2])
+        yield tuple(start // step for start, step in zip(place, shard, strict=True)), part
+
+
+def _filled(shape: Shape, chunk: Shape) -> Shape:
+    """How many chunks along each axis hold something."""
+    return tuple(-(-side // own) for side, own in zip(shape, chunk, strict=True))
+
+
+def _chunks(part: NDArray[Any], kind: np.dtype[Any], *, chunk: Shape) -> NDArray[np.uint8]:
+    """A row of bytes for each chunk that holds something, with its checksum; beyond the end of the grid are zeros."""
+    counts = _filled(part.shape, chunk)
+    size = math.prod(chunk) * kind.itemsize
+    rows = np.zeros((math.prod(counts), size + _CRC.itemsize), np.uint8)
+    for row, place in zip(rows, product(*map(range, counts)), strict=True):
+        own = part[tuple(slice(n * side, (n + 1) * side) for n, side in zip(place, chunk, strict=True))]
+        whole = row[:size].view(kind).reshape(chunk)
+        whole[tuple(map(slice, own.shape))] = own
+        row[size:].view(_CRC)[0] = google_crc32c.value(row[:size])
+    return rows
+
+
+def _index(rows: NDArray[np.uint8], shape: Shape, *, chunk: Shape, counts: Shape) -> NDArray[np.uint8]:
+    """Where each chunk of a shard begins and how long it is, with a checksum; of those that are not there, ones."""
+    index = np.full((*counts, 2), _ABSENT)
+    here = index[tuple(map(slice, _filled(shape, chunk)))]
+    here[..., 0] = (rows.shape[1] * np.arange(len(rows), dtype=_PLACE)).reshape(here.shape[:3])
+    here[..., 1] = rows.shape[1]
+    content = index.tobytes()
+    return np.frombuffer(content + _CRC.type(google_crc32c.value(content)).tobytes(), np.uint8)
+
+
+def _write(path: Path, pieces: list[NDArray[np.uint8]]) -> None:
+    """A file that is whole or absent; what a killed process leaves ends as Zarr's own leavings do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with temporary.open("wb") as file:
+        for piece in pieces:
+            file.write(piece.data)
+    temporary.replace(path)
