@@ -2,9 +2,10 @@
 
     python benchmarks/survey_kills.py [--kills 20] [--seed 0]
 
-First a survey is segmented undisturbed. Then it is done again, killed so many times at moments drawn from the seed, and
-gone on with each time by the same command; each strip that is begun is counted. Then by two workers, of which one is
-killed.
+First a survey is segmented undisturbed. Then it is done again, killed so many times, and gone on with each time by the
+same command; each strip that is begun is counted. One kill in five comes before the first strip of its try, from the
+start of Python on; the others within the time of the two strips that follow. Then it is done by two workers, of which
+one is killed.
 """
 
 from diapir.processor import tune_process
@@ -28,7 +29,7 @@ from diapir.volume.segment_strip import StripJob
 from made_survey import CHEAP, brief_run, noise_store
 from rounds import heading, table
 
-SHAPE = (160, 160, 200)
+SHAPE = (320, 320, 101)
 
 
 def main() -> None:
@@ -46,23 +47,35 @@ def main() -> None:
         folder = Path(name)
         run = brief_run(folder / "run", asked.recipe, *CHEAP)
         survey = noise_store(folder / "survey.zarr", SHAPE)
+        whole, log = folder / "whole.zarr", folder / "whole.log"
         began = time.monotonic()
-        start(survey, run, folder / "whole.zarr", folder / "whole.log").wait()
+        process = start(survey, run, whole, log)
+        wait_for(process, log, lines=1)
+        ready_s = time.monotonic() - began
+        process.wait()
         whole_s = time.monotonic() - began
-        strips = len((folder / "whole.log").read_text().splitlines())
+        strips = num_lines(log)
         out, log, rng = folder / "killed.zarr", folder / "killed.log", random.Random(asked.seed)
-        for _ in range(asked.kills):
-            # From the start of Python to the end of the work.
-            kill_after(start(survey, run, out, log), rng.uniform(0, whole_s))
+        num_killed = 0
+        for number in range(asked.kills):
+            before, process = num_lines(log), start(survey, run, out, log)
+            if is_early := number % 5 == 4:
+                time.sleep(rng.uniform(0, ready_s))
+            else:
+                wait_for(process, log, lines=before + 1)
+                time.sleep(rng.uniform(0, 2 * (whole_s - ready_s) / strips))
+            num_killed += is_killed(process)
+            done = len(list((out / "ledger").glob("*line-*")))
+            print(f"kill {number + 1}: {'before' if is_early else 'at'} work, {done} of {strips} strips done")
         start(survey, run, out, log).wait()
-        begun = len(log.read_text().splitlines())
+        begun = num_lines(log)
         workers = folder / "workers.zarr"
         killed = kill_a_worker(survey, run, workers)
         print(heading("zarr", "distributed", threads=os.cpu_count() or 1))
         print(f"survey     {' x '.join(map(str, SHAPE))}, {strips} strips, {whole_s:.1f} s undisturbed")
         rows = [["", "strips begun", "more than strips", "same bytes"]]
         same = digest(out) == digest(folder / "whole.zarr")
-        rows.append([f"killed {asked.kills} times", str(begun), str(begun - strips), str(same)])
+        rows.append([f"killed {num_killed} times", str(begun), str(begun - strips), str(same)])
         rows.append(
             [f"one of 2 workers killed ({killed})", "", "", str(digest(workers) == digest(folder / "one.zarr"))]
         )
@@ -86,13 +99,20 @@ def start(survey: Path, run: Path, out: Path, log: Path) -> "subprocess.Popen[by
     return subprocess.Popen([sys.executable, __file__, "--child", *map(str, (survey, run, out, log))])
 
 
-def kill_after(process: "subprocess.Popen[bytes]", delay_s: float) -> None:
-    """SIGKILL, unless the process ends before."""
-    try:
-        process.wait(delay_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def num_lines(log: Path) -> int:
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def wait_for(process: "subprocess.Popen[bytes]", log: Path, *, lines: int) -> None:
+    """Until so many strips have been begun, or the process has ended."""
+    while process.poll() is None and num_lines(log) < lines:
+        time.sleep(0.005)
+
+
+def is_killed(process: "subprocess.Popen[bytes]") -> bool:
+    """SIGKILL, unless the process has ended before."""
+    process.kill()
+    return process.wait() == -signal.SIGKILL
 
 
 def kill_a_worker(survey: Path, run: Path, out: Path) -> str:
@@ -115,7 +135,9 @@ def kill_a_worker(survey: Path, run: Path, out: Path) -> str:
 
 def descendants(pid: int) -> list[int]:
     """Processes below one, parents first."""
-    found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    # Any of its threads may have started one.
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    found = [int(word) for thread in threads for word in thread.read_text().split()]
     return found + [each for one in found for each in descendants(one)]
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 
 from diapir.pipeline.bundle import open_model
 from diapir.pipeline.survey_tiles import tile_predictor
@@ -28,9 +27,8 @@ from diapir.volume.segment import precision_of, segment
 from diapir.volume.store import STRIP, open_store, read_volume
 from diapir.volume.tiling import plan_tiling
 from made_survey import brief_run, noise_store
+from monai_window import OVERLAP, TILE, found_by_monai, greys_of
 from rounds import heading, seconds, spread, table
-
-TILE, OVERLAP = 101, 25
 
 
 def main() -> None:
@@ -56,32 +54,24 @@ def measure(run: Path, survey: Path, out: Path, *, rounds: int) -> None:
     lines, traces, samples = store.grid.shape
     tiling = plan_tiling((samples, traces), tile=(TILE, TILE), overlap=(OVERLAP, OVERLAP))
     rows = len({row for row, _ in tiling.places})
-    amplitude = read_volume(store, "amplitude").transpose(0, 2, 1)
-    greys = to_grey(amplitude, limit=store.facts["amplitude"]["limit"])
-    nowhere = np.full(STRIP * rows, np.nan, np.float32)
 
     def ours() -> None:
         shutil.rmtree(out, ignore_errors=True)
         segment(survey, run, out)
 
-    ready = np.stack([greys[0, :TILE, :TILE]] * (STRIP * rows))
+    line = read_volume(store, "amplitude", inlines=slice(0, 1))[0, :TILE, :TILE].T
+    ready = np.stack([to_grey(line, limit=store.facts["amplitude"]["limit"])] * (STRIP * rows))
+    nowhere = np.full(len(ready), np.nan, np.float32)
 
     def bare() -> None:
         # As many tiles in batches of the same size.
         for _ in range(lines // STRIP * (len(tiling) // rows)):
             predict(ready, nowhere)
 
-    def peer() -> torch.Tensor:
-        def windows(tiles: torch.Tensor) -> torch.Tensor:
-            found = predict(tiles[:, 0].numpy().astype(np.uint8), nowhere[: len(tiles)])
-            return torch.from_numpy(found.mean)[:, None]
+    volume = greys_of(survey)
 
-        volume = torch.from_numpy(greys.astype(np.float32))[:, None]
-        weights = torch.from_numpy(tiling.weights.astype(np.float32))
-        found: torch.Tensor = sliding_window_inference(
-            volume, (TILE, TILE), len(ready), windows, overlap=OVERLAP / TILE, roi_weight_map=weights
-        )
-        return found
+    def peer() -> torch.Tensor:
+        return found_by_monai(volume, predict, batch=len(ready))
 
     ours()
     difference = np.abs(read_volume(open_store(out), "probability").transpose(0, 2, 1) - peer()[:, 0].numpy()).max()
