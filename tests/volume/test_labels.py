@@ -237,6 +237,17 @@ def test_a_part_of_a_line_is_known_there_alone(tmp_path: Path, store: Store) -> 
     assert np.array_equal(section.mask, expected)
 
 
+@pytest.mark.parametrize(("delay_ms", "is_told"), [(0, False), (1, False), (400, True)])
+def test_labels_that_begin_at_another_time_are_told(tmp_path: Path, store: Store, delay_ms: int, is_told: bool) -> None:
+    path = write_segy_labels(tmp_path / "late.sgy", inline_traces(truth_of()[2]))
+    content = bytearray(path.read_bytes())
+    # Of the first trace's header, whose bytes are counted from 1.
+    content[3600 + 108 : 3600 + 110] = delay_ms.to_bytes(2, "big")
+    path.write_bytes(content)
+    told = [note for note in read_labels(tmp_path, store).notes if "400 ms" in note]
+    assert bool(told) == is_told
+
+
 def test_traces_that_the_labels_call_dead_are_unknown(tmp_path: Path, store: Store) -> None:
     truth = truth_of()
     kinds = [2 if column == 4 else 1 for column in range(7)]

@@ -67,7 +67,15 @@ def read_segy_labels(path: Path, grid: Grid, *, live: NDArray[np.bool_]) -> Foun
         mask = np.full(section_shape(grid, direction), UNKNOWN, np.uint8)
         mask[:, is_known[chosen]] = _of_samples(samples(segy, rows[chosen][is_known[chosen]]), others).T
         sections.append(_section(grid, direction, place, mask, path))
-    return _finished(path, sections, others, expected=_EXPECTED_OF_SEGY, total=total)
+    found = _finished(path, sections, others, expected=_EXPECTED_OF_SEGY, total=total)
+    return found._replace(notes=[*found.notes, *_notes_on_start(segy, grid)])
+
+
+def _notes_on_start(segy: Segy, grid: Grid) -> Iterator[str]:
+    """Programs often leave the first sample's time out, so that another one is no fault yet."""
+    if grid.unit == "ms" and abs(segy.delay_ms - grid.first_sample) > grid.interval / 2:
+        told = f"its first sample is at {segy.delay_ms:g} ms, the survey's at {grid.first_sample:g} ms"
+        yield f"{segy.path}: {told}; sample is laid on sample: see in tiles.png that the labels lie where they should"
 
 
 def read_zarr_labels(path: Path, grid: Grid, *, live: NDArray[np.bool_]) -> Found:
