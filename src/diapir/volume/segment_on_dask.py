@@ -45,6 +45,9 @@ def _do_strips(crew: Crew, jobs: Sequence[StripJob]) -> Iterator[StripJob]:
                     job = running.pop(future)
                     _require_done(crew, future, job)
                     yield job
+                if left and not running and crew.client.status != "running":
+                    # Without a strip under way no future tells that nobody hands out work any more.
+                    raise _lost(crew)
                 if not ended:
                     time.sleep(0.02)
     finally:
@@ -64,7 +67,7 @@ def _on_worker(job: StripJob) -> tuple[Fault, ...]:
 def _require_done(crew: Crew, future: "Future[tuple[Fault, ...]]", job: StripJob) -> None:
     name = f"{job.direction} strip {job.number}"
     if future.status == "cancelled":
-        raise InputError.of(crew.name, f"the connection to the scheduler was lost; {_GO_ON}")
+        raise _lost(crew)
     if future.status == "error":
         error = future.exception()  # type: ignore[no-untyped-call]
         assert isinstance(error, BaseException)
@@ -75,6 +78,10 @@ def _require_done(crew: Crew, future: "Future[tuple[Fault, ...]]", job: StripJob
             )
         raise error
     raise_if_any(future.result())
+
+
+def _lost(crew: Crew) -> InputError:
+    return InputError.of(crew.name, f"the connection to the scheduler was lost; {_GO_ON}")
 
 
 def _num_workers(crew: Crew) -> int:

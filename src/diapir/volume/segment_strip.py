@@ -16,6 +16,7 @@ from diapir.pipeline.bundle import Model, open_model
 from diapir.pipeline.members import needed_files
 from diapir.pipeline.survey_tiles import Floats, Precision, Predict, mask_threshold, tile_predictor
 from diapir.runs import json_digest, provenance, sha256_of_file, write_text
+from diapir.train.together import make_fabric
 from diapir.volume.greys import to_grey
 from diapir.volume.line_numbers import Direction
 from diapir.volume.shards import put_block
@@ -108,6 +109,8 @@ def work_key(survey: Store, model: Model, *, options: Options, directions: Seque
         "directions": list(directions),
         "diapir": here["diapir"],
         "torch": here["libraries"]["torch"],
+        "numpy": here["libraries"]["numpy"],
+        "device": make_fabric(options.precision, devices=1).device.type,
     }
 
 
