@@ -1,0 +1,65 @@
+"""The page, and the files that it is made of."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+from diapir.review.sources import Sources
+
+STATIC = Path(str(files("diapir.review"))) / "static"
+
+
+def page_routes(sources: Sources | None = None) -> APIRouter:
+    """`/` and `/static/...`, and where sources are given, `/api/sources`: what there is to look at."""
+    routes = APIRouter()
+
+    @routes.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    routes.mount("/static", StaticFiles(directory=STATIC), name="static")
+    if sources is not None:
+        described = describe(sources)
+
+        @routes.get("/api/sources", tags=["viewer"])
+        def list_sources() -> dict[str, Any]:
+            """Everything that was opened, by name."""
+            return described
+
+    return routes
+
+
+def describe(sources: Sources) -> dict[str, Any]:
+    """Names and a few facts of every source, as plain JSON values."""
+    return {
+        "runs": [
+            {
+                "name": run.name,
+                "recipe": run.recipe.name,
+                "score": run.record["score"],
+                "interval_95": run.record["interval_95"],
+                "score_kind": run.record["score_kind"],
+                "has_tiles": run.has_tiles,
+            }
+            for run in sources.runs.values()
+        ],
+        "surveys": [
+            {
+                "name": each.name,
+                "inlines": str(each.grid.inlines),
+                "crosslines": str(each.grid.crosslines),
+                "num_samples": each.grid.num_samples,
+                "unit": each.grid.unit,
+                "volumes": [
+                    *(each.survey.volumes if each.survey else ()),
+                    *(each.salt.volumes if each.salt else ()),
+                ],
+            }
+            for each in sources.surveys.values()
+        ],
+        "models": list(sources.models),
+    }
