@@ -1,14 +1,29 @@
 """The page, and the files that it is made of."""
 
+import base64
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from diapir.review.sources import Sources
+
+COLOURS = {
+    "grey": "gray",
+    "red-white-blue": "seismic",
+    "orange-purple": "PuOr",
+    "blue-yellow": "cividis",
+    "heat": "inferno",
+    "green-blue": "viridis",
+}
+"""Colour maps by the name that people see, and matplotlib's; the third and fourth are told apart without red and green.
+"""
 
 STATIC = Path(str(files("diapir.review"))) / "static"
 
@@ -21,6 +36,11 @@ def page_routes(sources: Sources | None = None) -> APIRouter:
     def page() -> FileResponse:
         return FileResponse(STATIC / "index.html")
 
+    @routes.get("/api/colours", tags=["viewer"])
+    def list_colours() -> dict[str, str]:
+        """Colour maps by name: 256 times red, green and blue, base64."""
+        return colour_tables()
+
     routes.mount("/static", StaticFiles(directory=STATIC), name="static")
     if sources is not None:
         described = describe(sources)
@@ -31,6 +51,14 @@ def page_routes(sources: Sources | None = None) -> APIRouter:
             return described
 
     return routes
+
+
+@cache
+def colour_tables() -> dict[str, str]:
+    """Every colour map of COLOURS: base64 of uint8 (256, 3)."""
+    shades = np.linspace(0, 1, 256)
+    tables = {name: matplotlib.colormaps[theirs](shades, bytes=True)[:, :3] for name, theirs in COLOURS.items()}
+    return {name: base64.b64encode(table.tobytes()).decode() for name, table in tables.items()}
 
 
 def describe(sources: Sources) -> dict[str, Any]:

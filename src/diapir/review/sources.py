@@ -70,6 +70,11 @@ class SurveySource:
         assert store is not None
         return store.grid
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Of its stores."""
+        return tuple(store.path for store in (self.survey, self.salt) if store is not None)
+
     def store_of(self, volume: str) -> Store | None:
         """Where a volume lies; None where there is none of that name."""
         return next(
