@@ -1,0 +1,311 @@
+// A survey: sections each way and time slices, what was found in them, and how sure that is.
+import { LEVELS, NO_TRACE, colourTables } from "./colours.js";
+import { openCorrection } from "./correction.js";
+import { address, alertWords, askJson, byId, clearAlert, make, say, setKeys, timed, told } from "./shell.js";
+import { makeAxes } from "./survey-axes.js";
+import { DIRECTIONS, drawColourBar, makeControls, threshold, zoomButtons } from "./survey-controls.js";
+import { followDisagreement } from "./survey-disagreement.js";
+import { surveyKeys } from "./survey-keys.js";
+import { makePainter, readingAt } from "./survey-paint.js";
+import { makeProfile } from "./survey-profile.js";
+import { openSections } from "./survey-sections.js";
+import { followPointer, wholeView, zoomed } from "./survey-view.js";
+
+const AHEAD = 6;
+const BEHIND = 2;
+const USUAL = { map: "grey", window: 1, level: 0, flip: false, smooth: true, outline: true, mask: 0.25, probability: 0, disagreement: 0 };
+const REMEMBERED = "diapir-survey";
+
+export async function showSurvey(host, [name, direction, number]) {
+  const leaving = new AbortController();
+  const { signal } = leaving;
+  const url = `/api/surveys/${address(name)}`;
+  const [survey, maps] = await Promise.all([askJson(url, { signal }), colourTables()]);
+  const axes = makeAxes(survey);
+  const settings = { ...USUAL, ...remembered(), threshold: Math.round(survey.threshold * LEVELS) };
+  const state = { direction: "inline", place: 0, section: null, shown: null, view: null, cursor: null, heading: 1 };
+  const sections = openSections(name, signal);
+  const controls = makeControls({ survey, settings, change, move, turn, jump, correct, axes });
+  const profile = makeProfile({ onpick: (place, event) => goTo(place, event.timeStamp) });
+  const disagreement = followDisagreement({ survey, url, signal, axes, profile, go: goTo });
+  const { canvas, overlay, stage, waiting, reading } = layOut();
+  const painter = makePainter(canvas, overlay);
+  const keys = surveyKeys({ settings, change, move, turn, jump, zoom, correct });
+  const resized = new ResizeObserver(fit);
+  let later = 0;
+
+  function layOut() {
+    const canvas = make("canvas", { id: "section", tabindex: 0, role: "img", "aria-label": "Section" });
+    const overlay = make("canvas", { id: "axes", "aria-hidden": "true" });
+    const waiting = make("p", { id: "waiting", hidden: true });
+    const stage = make("div", { id: "stage", class: "stage" }, canvas, overlay, waiting, zoomButtons(zoom));
+    const reading = make("p", { id: "reading", class: "reading" });
+    host.className = "wide";
+    host.replaceChildren(make("div", { class: "survey" },
+      make("h1", { class: "unseen", text: `Survey ${name}` }),
+      make("div", { class: "stage-column" }, controls.bar, make("div", { class: "slide" }, controls.place, profile.canvas), stage, reading),
+      controls.panel));
+    return { canvas, overlay, stage, waiting, reading };
+  }
+
+  // Time slices need a whole volume each, so disagreement is asked for there only where it is shown.
+  const volumesOf = (along) => survey.volumes.filter((volume) =>
+    volume !== "mask" && (volume !== "disagreement" || along !== "sample" || settings.disagreement > 0));
+  const wantedAt = (place) => ({ direction: state.direction, number: axes.numberAt(state.direction, place), volumes: volumesOf(state.direction) });
+
+  function turn(along, event) {
+    // Through the pointer, where it is on the section that is shown.
+    const { rows, columns } = axes.sides(state.direction);
+    const under = state.cursor && { [rows]: state.cursor.row, [columns]: state.cursor.column }[along];
+    state.direction = along;
+    state.view = null;
+    setUpDirection();
+    goTo(under ?? axes.middle(along), event?.timeStamp);
+  }
+
+  function setUpDirection() {
+    const { first, step } = axes.of(state.direction);
+    byId(`direction-${state.direction}`).checked = true;
+    controls.place.max = axes.last(state.direction);
+    Object.assign(controls.number, { min: first, max: axes.valueAt(state.direction, axes.last(state.direction)), step: state.direction === "sample" ? "any" : step });
+    byId("number-unit").textContent = state.direction === "sample" ? survey.unit : "";
+    if (byId("correct")) byId("correct").disabled = state.direction === "sample";
+    disagreement.show(state.direction);
+  }
+
+  function move(placeOf, event) {
+    goTo(placeOf(state.place), event.timeStamp);
+  }
+
+  function goTo(place, start = performance.now()) {
+    const next = Math.min(Math.max(Number.isNaN(place) ? state.place : place, 0), axes.last(state.direction));
+    state.heading = next < state.place ? -1 : 1;
+    state.place = next;
+    show(start);
+  }
+
+  async function show(start) {
+    const wanted = wantedAt(state.place);
+    controls.place.value = state.place;
+    controls.number.value = axes.valueAt(state.direction, state.place);
+    controls.place.setAttribute("aria-valuetext", axes.title(state.direction, state.place));
+    remember();
+    const found = sections.get(wanted);
+    if (found) {
+      put(found, start);
+      return;
+    }
+    stage.setAttribute("aria-busy", "true");
+    const isWanted = () => isSame(wanted, wantedAt(state.place));
+    try {
+      const section = await sections.fetchSection(wanted, (words) => isWanted() && wait(`${words}…`));
+      if (isWanted()) put(section, start);
+    } catch (error) {
+      if (!isWanted()) return;
+      wait("");
+      stage.removeAttribute("aria-busy");
+      told(error);
+    }
+  }
+
+  function put(section, start) {
+    const before = state.section;
+    if (!state.view || before?.rows !== section.rows || before?.columns !== section.columns) state.view = wholeView(section);
+    state.section = section;
+    state.shown = { direction: state.direction, place: state.place };
+    paint();
+    timed("section", start);
+    wait("");
+    stage.removeAttribute("aria-busy");
+    clearAlert();
+    describe();
+    profile.move(state.place);
+    fetchAhead();
+  }
+
+  function paint() {
+    if (!state.section) {
+      painter.clear();
+      return;
+    }
+    painter.draw(state.section, { settings, view: state.view, maps });
+    drawAxes();
+  }
+
+  function drawAxes() {
+    const { rows, columns } = axes.sides(state.section.direction);
+    painter.drawAxes({ rows: axes.of(rows), columns: axes.of(columns) }, state.view, state.cursor);
+  }
+
+  function fetchAhead(first = []) {
+    const places = [...first];
+    for (let step = 1; step <= AHEAD; step++) {
+      places.push(state.place + step * state.heading);
+      if (step <= BEHIND) places.push(state.place - step * state.heading);
+    }
+    // A slice of another slab would have the whole volume read.
+    const slab = (place) => (state.direction === "sample" ? Math.floor(place / survey.slices_together) : 0);
+    const isNear = (place) => place >= 0 && place <= axes.last(state.direction) && slab(place) === slab(state.place);
+    sections.fetchAhead(places.filter(isNear).map(wantedAt));
+  }
+
+  function change(part, event) {
+    const start = event?.timeStamp ?? performance.now();
+    Object.assign(settings, part);
+    if ("threshold" in part) controls.cut.set(settings.threshold);
+    if (["map", "window", "level", "flip"].some((each) => each in part)) drawColourBar(maps, settings);
+    remember();
+    if (!state.section) return;
+    const lacks = volumesOf(state.direction).some((volume) => !(volume in state.section.planes));
+    if (lacks) show(start);
+    paint();
+    if ("threshold" in part) {
+      timed("threshold", start);
+      describe();
+    }
+  }
+
+  function describe() {
+    const { salt } = state.section;
+    const words = [axes.title(state.shown.direction, state.shown.place)];
+    if (salt) words.push(salt.total ? `${((100 * salt.above[settings.threshold]) / salt.total).toFixed(1)} % salt above ${threshold(settings.threshold)}` : "no live trace");
+    const mean = disagreement.meanAt(state.shown.direction, state.shown.place);
+    if (mean !== null) words.push(`mean disagreement ${mean.toFixed(3)}`);
+    canvas.setAttribute("aria-label", words.join(", "));
+    say(words.join(" · "));
+    readAt(state.cursor);
+  }
+
+  function readAt(cursor) {
+    const { rows, columns } = axes.sides(state.shown.direction);
+    reading.textContent = cursor
+      ? [axes.words(columns, cursor.column), axes.words(rows, cursor.row), readingAt(state.section, cursor, survey)].join(" · ")
+      : canvas.getAttribute("aria-label").replaceAll(", ", " · ");
+  }
+
+  function point(cursor) {
+    state.cursor = cursor;
+    drawAxes();
+    readAt(cursor);
+  }
+
+  function wait(words) {
+    waiting.textContent = words;
+    waiting.hidden = !words;
+    if (words) say(words);
+  }
+
+  function jump(event) {
+    const next = disagreement.jump(event);
+    if (next !== null) sections.fetchAhead([wantedAt(next)]);
+  }
+
+  function zoom(factor) {
+    if (!state.section) return;
+    state.view = factor ? zoomed(state.view, state.section, { factor, at: state.cursor }) : wholeView(state.section);
+    paint();
+  }
+
+  function correct() {
+    const { section } = state;
+    if (!section?.planes.amplitude || section.direction === "sample") return;
+    openCorrection({
+      host, source: name, title: axes.title(section.direction, state.shown.place).toLowerCase(),
+      target: { kind: section.direction, name: String(section.number) },
+      picture: pictureOf(section, { greys: maps.get(settings.map), cut: settings.threshold }),
+      onclose() {
+        setKeys(keys);
+        fit();
+        byId("correct")?.focus();
+      },
+    });
+  }
+
+  // The address and the settings follow, but not at every step of a quick walk.
+  function remember() {
+    clearTimeout(later);
+    later = setTimeout(() => {
+      const own = `#/survey/${address(name, state.direction, String(axes.numberAt(state.direction, state.place)))}`;
+      if (location.hash !== own) history.replaceState(null, "", own);
+      const { threshold: _, ...kept } = settings;
+      try {
+        localStorage.setItem(REMEMBERED, JSON.stringify(kept));
+      } catch { /* a browser that keeps nothing starts with the usual settings */ }
+    }, 200);
+  }
+
+  function fit() {
+    const scale = Math.min(window.devicePixelRatio || 1, 2);
+    for (const each of [canvas, overlay]) {
+      const width = Math.max(1, Math.round(each.clientWidth * scale));
+      const height = Math.max(1, Math.round(each.clientHeight * scale));
+      if (each.width !== width || each.height !== height) [each.width, each.height] = [width, height];
+    }
+    paint();
+  }
+
+  function startAt(along, wanted) {
+    state.direction = DIRECTIONS.some(([known]) => known === along) ? along : "inline";
+    const place = wanted === undefined ? axes.middle(state.direction) : axes.placeOf(state.direction, Number(wanted));
+    const isThere = Number.isInteger(place) && place >= 0 && place <= axes.last(state.direction);
+    setUpDirection();
+    goTo(isThere ? place : axes.middle(state.direction));
+    // After the section is shown, which takes away what was said before it.
+    if (!isThere) setTimeout(() => alertWords(`There is no ${state.direction} ${wanted} in ${name}; the middle one is shown.`), 500);
+  }
+
+  followPointer(stage, canvas, { state, signal, repaint: paint, point });
+  controls.place.addEventListener("input", (event) => goTo(Number(controls.place.value), event.timeStamp));
+  resized.observe(stage);
+  setKeys(keys);
+  drawColourBar(maps, settings);
+  startAt(direction, number);
+  disagreement.wait();
+  return {
+    leave() {
+      leaving.abort();
+      resized.disconnect();
+      profile.leave();
+      clearTimeout(later);
+    },
+    follow(kind, [otherName, along, wanted]) {
+      if (kind !== "survey" || otherName !== name || !canvas.isConnected) return false;
+      state.view = null;
+      startAt(along, wanted);
+      return true;
+    },
+  };
+}
+
+function isSame(one, other) {
+  return one.direction === other.direction && one.number === other.number && one.volumes.join() === other.volumes.join();
+}
+
+// A section as the editor of labels takes it.
+function pictureOf(section, { greys, cut }) {
+  const { rows, columns, planes } = section;
+  const { amplitude, probability } = planes;
+  return {
+    width: columns,
+    height: rows,
+    mask: probability ? probability.map((byte) => (byte > cut && byte !== NO_TRACE ? 1 : 0)) : new Uint8Array(rows * columns),
+    probability: probability ? probability.map((byte) => (byte === NO_TRACE ? 0 : Math.round((byte * 255) / LEVELS))) : null,
+    paint(context) {
+      const picture = context.createImageData(columns, rows);
+      const pixels = new Uint32Array(picture.data.buffer);
+      amplitude.forEach((byte, place) => {
+        pixels[place] = greys[byte];
+      });
+      context.putImageData(picture, 0, 0);
+    },
+  };
+}
+
+function remembered() {
+  try {
+    const kept = JSON.parse(localStorage.getItem(REMEMBERED)) ?? {};
+    return Object.fromEntries(Object.keys(USUAL).filter((key) => typeof kept[key] === typeof USUAL[key]).map((key) => [key, kept[key]]));
+  } catch {
+    return {};
+  }
+}
