@@ -38,12 +38,12 @@ export async function showSurvey(host, [name, direction, number]) {
     const canvas = make("canvas", { id: "section", tabindex: 0, role: "img", "aria-label": "Section" });
     const overlay = make("canvas", { id: "axes", "aria-hidden": "true" });
     const waiting = make("p", { id: "waiting", hidden: true });
-    const stage = make("div", { id: "stage", class: "stage" }, canvas, overlay, waiting, zoomButtons(zoom));
-    const reading = make("p", { id: "reading", class: "reading" });
+    const reading = make("p", { id: "reading", class: "reading", hidden: true });
+    const stage = make("div", { id: "stage", class: "stage" }, canvas, overlay, waiting, reading, zoomButtons(zoom));
     host.className = "wide";
     host.replaceChildren(make("div", { class: "survey" },
       make("h1", { class: "unseen", text: `Survey ${name}` }),
-      make("div", { class: "stage-column" }, controls.bar, make("div", { class: "slide" }, controls.place, profile.canvas), stage, reading),
+      make("div", { class: "stage-column" }, controls.bar, make("div", { class: "slide" }, controls.place, profile.canvas), stage),
       controls.panel));
     return { canvas, overlay, stage, waiting, reading };
   }
@@ -178,9 +178,8 @@ export async function showSurvey(host, [name, direction, number]) {
 
   function readAt(cursor) {
     const { rows, columns } = axes.sides(state.shown.direction);
-    reading.textContent = cursor
-      ? [axes.words(columns, cursor.column), axes.words(rows, cursor.row), readingAt(state.section, cursor, survey)].join(" · ")
-      : canvas.getAttribute("aria-label").replaceAll(", ", " · ");
+    reading.hidden = !cursor;
+    if (cursor) reading.textContent = [axes.words(columns, cursor.column), axes.words(rows, cursor.row), readingAt(state.section, cursor, survey)].join(" · ");
   }
 
   function point(cursor) {

@@ -1,0 +1,141 @@
+"""Sections are kept within a bound, made once however many ask, and the same however they are cut."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from diapir.review import strips, whole_volumes
+from diapir.review.background import Slow, StillWorking
+from diapir.review.sources import SurveySource, open_sources
+from diapir.review.strips import Bytes, Kept, Key, Strips, read_strip
+from diapir.review.whole_volumes import TimeSlices, read_slab
+from fake_viewed import write_viewed_survey
+
+SHAPE = (36, 40, 50)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> SurveySource:
+    folder = tmp_path_factory.mktemp("viewed")
+    write_viewed_survey(folder, shape=SHAPE, dead=True)
+    return open_sources([folder / "survey.zarr", folder / "salt.zarr"]).surveys["survey.zarr"]
+
+
+def key(number: int) -> Key:
+    return Key("survey", "amplitude", "inline", number)
+
+
+def picture(size: int) -> Bytes:
+    return np.zeros(size, np.uint8)
+
+
+def test_the_longest_unused_goes_first() -> None:
+    kept = Kept(250)
+    for number in range(2):
+        kept.put(key(number), picture(100))
+    assert kept.get(key(0)) is not None
+    kept.put(key(2), picture(100))
+    assert [kept.get(key(number)) is not None for number in range(3)] == [True, False, True]
+    assert kept.num_bytes <= 250
+
+
+def test_what_is_larger_than_the_bound_is_kept_alone() -> None:
+    kept = Kept(10)
+    kept.put(key(0), picture(5))
+    kept.put(key(1), picture(50))
+    assert kept.get(key(0)) is None
+    assert kept.get(key(1)) is not None
+
+
+def test_many_who_ask_at_once_have_it_made_once() -> None:
+    kept, made = Kept(1000), list[int]()
+
+    def make() -> Bytes:
+        made.append(1)
+        time.sleep(0.05)
+        return picture(10)
+
+    threads = [threading.Thread(target=lambda: kept.get_or_make(key(0), make)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+
+
+def test_many_threads_get_the_same_sections_within_the_bound(source: SurveySource) -> None:
+    kept = Kept(200_000)
+    sections, wrong = Strips(kept), list[int]()
+    expected = [read_strip(source, "probability", "inline", 0)[place] for place in range(16)]
+
+    def walk(seed: int) -> None:
+        for place in np.random.default_rng(seed).integers(0, 36, 40).tolist():
+            found = sections.section(source, "probability", "inline", place)
+            if place < 16 and not np.array_equal(found, expected[place]):
+                wrong.append(place)
+
+    threads = [threading.Thread(target=walk, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert kept.num_bytes <= 200_000
+
+
+@pytest.mark.parametrize("volume", ["amplitude", "probability", "disagreement", "mask"])
+def test_small_pieces_and_short_strips_change_nothing(
+    source: SurveySource, volume: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {
+        along: [read_strip(source, volume, along, number) for number in range(2)] for along in ("inline", "crossline")
+    }  # type: ignore[arg-type]
+    slab = read_slab(source, volume, 0, lambda words: None)
+    monkeypatch.setattr(strips, "_PIECE_BYTES", 1)
+    monkeypatch.setattr(whole_volumes, "_PIECE_BYTES", 1)
+    np.testing.assert_array_equal(read_strip(source, volume, "inline", 1), whole["inline"][1])
+    np.testing.assert_array_equal(read_slab(source, volume, 0, lambda words: None), slab)
+    monkeypatch.setattr(strips, "_MOST_STRIP_BYTES", 4 * 50 * 36)
+    np.testing.assert_array_equal(read_strip(source, volume, "crossline", 1), whole["crossline"][0][4:8])
+
+
+def test_slices_are_what_sections_are_cut_the_other_way(source: SurveySource) -> None:
+    slices = TimeSlices(Kept(1 << 24))
+    found = slices.slice(source, "amplitude", 20, wait_s=60)
+    rows = [Strips(Kept(1 << 24)).section(source, "amplitude", "inline", place)[20] for place in range(36)]
+    np.testing.assert_array_equal(found, np.stack(rows))
+
+
+def test_slow_work_tells_how_far_it_is_and_is_done_once() -> None:
+    go, made = threading.Event(), list[int]()
+
+    def make(tell: object) -> int:
+        assert callable(tell)
+        tell("half done")
+        go.wait(10)
+        made.append(1)
+        return 7
+
+    slow = Slow(make, begins="begins")
+    with pytest.raises(StillWorking, match="half done"):
+        slow.get(wait_s=0.2)
+    go.set()
+    assert [slow.get(wait_s=10), slow.get(wait_s=10)] == [7, 7]
+    assert len(made) == 1
+
+
+def test_slow_work_that_failed_is_tried_again() -> None:
+    tries = list[int]()
+
+    def make(tell: object) -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError("the disk was away")
+        return 7
+
+    slow = Slow(make, begins="begins")
+    with pytest.raises(ValueError, match="the disk was away"):
+        slow.get(wait_s=10)
+    assert slow.get(wait_s=10) == 7
