@@ -69,8 +69,10 @@ function fillPlaces() {
 function markPlace(kind, name) {
   for (const link of byId("places").querySelectorAll("a")) {
     const isHere = link.dataset.name === name && (link.dataset.kind === kind || kind === "review");
-    if (isHere) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (isHere) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else link.removeAttribute("aria-current");
   }
   document.title = name ? `${name} – diapir` : "diapir";
 }
