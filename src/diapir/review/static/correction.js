@@ -1,13 +1,21 @@
 // From a view to the editor of labels and back; the editor itself is loaded when it is first asked for.
 import { alertWords, make, say, setKeys } from "./shell.js";
 
-// `paint(context)` draws the picture, width x height; `mask` is 0 and 1; `probability` 0 to 255, or null.
+// Of the picture, `paint(context)` draws it, width x height, and `probability` is 0 to 255, or null.
 export async function openCorrection({ host, title, source, target, picture, onclose }) {
   let editor, review;
   try {
     [editor, review] = await Promise.all([import("./editor.js"), import("./review.js")]);
   } catch {
     alertWords("The editor of labels could not be loaded.");
+    return;
+  }
+  let mask;
+  try {
+    // As everybody's corrections have left it.
+    mask = await review.correctedMask({ source, target });
+  } catch (error) {
+    alertWords(error.message);
     return;
   }
   const before = [...host.childNodes];
@@ -25,8 +33,9 @@ export async function openCorrection({ host, title, source, target, picture, onc
   try {
     opened = await editor.openEditor(place, {
       ...picture,
-      save: async (mask) => {
-        const saved = await review.saveCorrection({ source, target, before: picture.mask, after: mask });
+      mask,
+      save: async (after) => {
+        const saved = await review.saveCorrection({ source, target, before: mask, after });
         say(saved.words);
         return saved;
       },

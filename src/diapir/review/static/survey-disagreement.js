@@ -2,7 +2,7 @@
 import { alertWords, askJson, byId, make, pause, told } from "./shell.js";
 import { worstPlaces } from "./survey-profile.js";
 
-export function followDisagreement({ survey, url, signal, axes, profile, go }) {
+export function followDisagreement({ survey, url, signal, axes, profile, go, onready }) {
   let along = "inline";
   let worst = [];
   let jumps = 0;
@@ -15,6 +15,7 @@ export function followDisagreement({ survey, url, signal, axes, profile, go }) {
         survey.disagreement = (await askJson(url, { signal })).disagreement;
       }
       show(along);
+      onready();
     } catch (error) {
       told(error);
     }

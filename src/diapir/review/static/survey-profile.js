@@ -2,7 +2,7 @@
 import { make } from "./shell.js";
 
 const LISTED = 5;
-const APART = 1 / 25; // of all sections: neighbours would be listed together
+const APART = 1 / 12; // of all sections: neighbours would be listed together
 
 // Places of the sections with the most disagreement, apart from each other, the first the worst.
 export function worstPlaces(means, count = LISTED) {

@@ -27,7 +27,7 @@ export async function showSurvey(host, [name, direction, number]) {
   const sections = openSections(name, signal);
   const controls = makeControls({ survey, settings, change, move, turn, jump, correct, axes });
   const profile = makeProfile({ onpick: (place, event) => goTo(place, event.timeStamp) });
-  const disagreement = followDisagreement({ survey, url, signal, axes, profile, go: goTo });
+  const disagreement = followDisagreement({ survey, url, signal, axes, profile, go: goTo, onready: () => state.section && describe() });
   const { canvas, overlay, stage, waiting, reading } = layOut();
   const painter = makePainter(canvas, overlay);
   const keys = surveyKeys({ settings, change, move, turn, jump, zoom, correct });
@@ -211,7 +211,7 @@ export async function showSurvey(host, [name, direction, number]) {
     openCorrection({
       host, source: name, title: axes.title(section.direction, state.shown.place).toLowerCase(),
       target: { kind: section.direction, name: String(section.number) },
-      picture: pictureOf(section, { greys: maps.get(settings.map), cut: settings.threshold }),
+      picture: pictureOf(section, maps.get(settings.map)),
       onclose() {
         setKeys(keys);
         fit();
@@ -281,13 +281,12 @@ function isSame(one, other) {
 }
 
 // A section as the editor of labels takes it.
-function pictureOf(section, { greys, cut }) {
+function pictureOf(section, greys) {
   const { rows, columns, planes } = section;
   const { amplitude, probability } = planes;
   return {
     width: columns,
     height: rows,
-    mask: probability ? probability.map((byte) => (byte > cut && byte !== NO_TRACE ? 1 : 0)) : new Uint8Array(rows * columns),
     probability: probability ? probability.map((byte) => (byte === NO_TRACE ? 0 : Math.round((byte * 255) / LEVELS))) : null,
     paint(context) {
       const picture = context.createImageData(columns, rows);

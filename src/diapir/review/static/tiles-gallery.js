@@ -174,7 +174,7 @@ export function showGallery(host, run) {
         arrange();
       },
     }));
-    return make("fieldset", { class: "between" }, make("legend", { text: "Depth in m" }), field("depth-from", "from", 0), field("depth-to", "to", 1));
+    return make("fieldset", { class: "between" }, make("legend", { text: "Depth in m" }), make("div", {}, field("depth-from", "from", 0), field("depth-to", "to", 1)));
   }
 
   function clearFilter() {

@@ -32,9 +32,10 @@ export function showTile(host, run, row) {
     make("div", { class: "stage-column" },
       make("div", { class: "toolbar" }, make("a", { class: "button plain", id: "back", href: gallery, text: "‹ Gallery" }), make("h1", { text: id }), linkTo(-1, "‹ Before", "before"), linkTo(1, "Next ›", "after"),
         make("span", { class: "quiet", text: place < 0 ? "" : `${place + 1} of ${order.length}` })),
+      make("div", { class: "panel scoring" }, score, cut,
+        make("p", { class: "legend" }, make("span", { class: "swatch both" }), " found ", make("span", { class: "swatch missed" }), " missed ", make("span", { class: "swatch wrong" }), " too much")),
       pictures),
     make("div", { class: "panels" },
-      make("div", { class: "panel" }, score, cut, make("p", { class: "legend" }, make("span", { class: "swatch both" }), " found ", make("span", { class: "swatch missed" }), " missed ", make("span", { class: "swatch wrong" }), " too much")),
       make("div", { class: "panel" }, make("dl", { class: "facts" }, ...facts.flatMap(([key, value]) => [make("dt", { text: key }), make("dd", { text: value })]))),
       make("div", { class: "panel" }, make("button", { type: "button", id: "correct", disabled: !run.scores, text: "Correct", onclick: correct })),
       runWords(run))));
@@ -98,7 +99,7 @@ export function showTile(host, run, row) {
     openCorrection({
       host, source: run.name, title: `tile ${id}`, target: { kind: "tile", name: id },
       picture: {
-        width: columns, height: rows, mask: planes.truth, probability: editorProbability(planes.probability),
+        width: columns, height: rows, probability: editorProbability(planes.probability),
         paint: (context) => drawTile(context.canvas, tile, { name: "image", threshold: run.level, maps: run.maps }),
       },
       onclose: () => setKeys(keys),
