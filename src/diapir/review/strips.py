@@ -21,6 +21,7 @@ from diapir.volume.store import STRIP, Lines, Store, array_of, read_lines, read_
 Bytes = NDArray[np.uint8]
 _PIECE_BYTES = 16 << 20
 _MOST_STRIP_BYTES = 64 << 20
+_MOST_AT_ONCE = 2
 
 
 class Key(NamedTuple):
@@ -45,7 +46,7 @@ class Kept:
         self.most_bytes = most_bytes
         self._kept: OrderedDict[Key, Bytes] = OrderedDict()
         self._making: dict[Key, threading.Lock] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def get(self, key: Key) -> Bytes | None:
         """What is kept under a key."""
@@ -75,7 +76,8 @@ class Kept:
     @property
     def num_bytes(self) -> int:
         """Of all that is kept."""
-        return sum(each.nbytes for each in self._kept.values())
+        with self._lock:
+            return sum(each.nbytes for each in self._kept.values())
 
     @contextmanager
     def _alone(self, key: Key) -> Iterator[None]:
@@ -97,6 +99,8 @@ class Strips:
         self._kept = kept
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diapir-ahead")
         self._waiting = threading.Semaphore(2)
+        # What many ask for at once waits its turn, so that memory stays within a bound.
+        self._reading = threading.Semaphore(_MOST_AT_ONCE)
 
     def section(self, source: SurveySource, volume: str, direction: Direction, place: int) -> Bytes:
         """One line of a volume as `levels` has it: (samples, traces).
@@ -119,7 +123,12 @@ class Strips:
         found = self._kept.get(key)
         if found is not None:
             return found
-        return self._kept.get_or_make(key, lambda: read_strip(source, volume, direction, number))
+
+        def make() -> Bytes:
+            with self._reading:
+                return read_strip(source, volume, direction, number)
+
+        return self._kept.get_or_make(key, make)
 
     def _read_ahead(self, source: SurveySource, volume: str, direction: Direction, number: int) -> None:
         """Without haste, and without a queue: what nobody waits for gives way."""

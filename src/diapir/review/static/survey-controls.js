@@ -33,11 +33,13 @@ export function makeControls({ survey, settings, change, move, turn, jump, corre
 }
 
 const chosenDirection = () => document.querySelector("input[name=direction]:checked").value;
+// After a click the arrows go to the next section, and not to the next direction.
+const toSection = (event) => event.detail && byId("section").focus();
 const lack = (words) => make("p", { class: "lacks", text: words });
 
 function sectionControls({ survey, number, move, turn }) {
   const turns = DIRECTIONS.map(([name, label]) => make("span", {},
-    make("input", { type: "radio", name: "direction", id: `direction-${name}`, value: name, onchange: (event) => turn(name, event) }),
+    make("input", { type: "radio", name: "direction", id: `direction-${name}`, value: name, onchange: (event) => turn(name, event), onclick: toSection }),
     make("label", { for: `direction-${name}`, text: name === "sample" && survey.unit !== "ms" ? "Depth slice" : label })));
   const step = (by, id, label, sign) => make("button", { type: "button", id, "aria-label": label, text: sign, onclick: (event) => move((place) => place + by, event) });
   return make("div", { class: "toolbar", role: "group", "aria-label": "Which section" },

@@ -1,4 +1,5 @@
 // Sections as they come from the server: kept within a bound, and fetched before they are asked for.
+import { LEVELS, NO_TRACE } from "./colours.js";
 import { address, askPlanes } from "./shell.js";
 
 const MOST_BYTES = 160 * 2 ** 20;
@@ -77,4 +78,23 @@ function saltCounts({ planes }) {
   const above = new Uint32Array(256);
   for (let level = 253; level >= 0; level--) above[level] = above[level + 1] + counts[level + 1];
   return { above, total: above[0] + counts[0] };
+}
+
+// A section as the editor of labels takes it.
+export function pictureOf(section, greys) {
+  const { rows, columns, planes } = section;
+  const { amplitude, probability } = planes;
+  return {
+    width: columns,
+    height: rows,
+    probability: probability ? probability.map((byte) => (byte === NO_TRACE ? 0 : Math.round((byte * 255) / LEVELS))) : null,
+    paint(context) {
+      const picture = context.createImageData(columns, rows);
+      const pixels = new Uint32Array(picture.data.buffer);
+      amplitude.forEach((byte, place) => {
+        pixels[place] = greys[byte];
+      });
+      context.putImageData(picture, 0, 0);
+    },
+  };
 }

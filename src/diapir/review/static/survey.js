@@ -1,5 +1,5 @@
 // A survey: sections each way and time slices, what was found in them, and how sure that is.
-import { LEVELS, NO_TRACE, colourTables } from "./colours.js";
+import { LEVELS, colourTables } from "./colours.js";
 import { openCorrection } from "./correction.js";
 import { address, alertWords, askJson, byId, clearAlert, make, say, setKeys, timed, told } from "./shell.js";
 import { makeAxes } from "./survey-axes.js";
@@ -8,13 +8,12 @@ import { followDisagreement } from "./survey-disagreement.js";
 import { surveyKeys } from "./survey-keys.js";
 import { makePainter, readingAt } from "./survey-paint.js";
 import { makeProfile } from "./survey-profile.js";
-import { openSections } from "./survey-sections.js";
+import { openSections, pictureOf } from "./survey-sections.js";
+import { keepSettings, keptSettings } from "./survey-settings.js";
 import { followPointer, wholeView, zoomed } from "./survey-view.js";
 
 const AHEAD = 6;
 const BEHIND = 2;
-const USUAL = { map: "grey", window: 1, level: 0, flip: false, smooth: true, outline: true, mask: 0.25, probability: 0, disagreement: 0 };
-const REMEMBERED = "diapir-survey";
 
 export async function showSurvey(host, [name, direction, number]) {
   const leaving = new AbortController();
@@ -22,8 +21,9 @@ export async function showSurvey(host, [name, direction, number]) {
   const url = `/api/surveys/${address(name)}`;
   const [survey, maps] = await Promise.all([askJson(url, { signal }), colourTables()]);
   const axes = makeAxes(survey);
-  const settings = { ...USUAL, ...remembered(), threshold: Math.round(survey.threshold * LEVELS) };
-  const state = { direction: "inline", place: 0, section: null, shown: null, view: null, cursor: null, heading: 1 };
+  const settings = { ...keptSettings(), threshold: Math.round(survey.threshold * LEVELS) };
+  if (!maps.has(settings.map)) settings.map = "grey";
+  const state = { direction: "inline", place: 0, section: null, shown: null, view: null, cursor: null, heading: 1, loading: null, asked: 0 };
   const sections = openSections(name, signal);
   const controls = makeControls({ survey, settings, change, move, turn, jump, correct, axes });
   const profile = makeProfile({ onpick: (place, event) => goTo(place, event.timeStamp) });
@@ -84,6 +84,7 @@ export async function showSurvey(host, [name, direction, number]) {
     show(start);
   }
 
+  // The section that is wanted, at once where it is at hand.
   async function show(start) {
     const wanted = wantedAt(state.place);
     controls.place.value = state.place;
@@ -96,16 +97,32 @@ export async function showSurvey(host, [name, direction, number]) {
       return;
     }
     stage.setAttribute("aria-busy", "true");
-    const isWanted = () => isSame(wanted, wantedAt(state.place));
-    try {
-      const section = await sections.fetchSection(wanted, (words) => isWanted() && wait(`${words}…`));
-      if (isWanted()) put(section, start);
-    } catch (error) {
-      if (!isWanted()) return;
-      wait("");
-      stage.removeAttribute("aria-busy");
-      told(error);
+    state.asked = start;
+    // Of a quick walk only the section that it has come to is fetched next.
+    if (state.loading !== state.direction) await load(state.direction);
+  }
+
+  async function load(direction) {
+    state.loading = direction;
+    for (let isDone = false; !isDone && state.direction === direction;) {
+      const wanted = wantedAt(state.place);
+      const isWanted = () => isSame(wanted, wantedAt(state.place));
+      try {
+        const section = await sections.fetchSection(wanted, (words) => isWanted() && wait(`${words}…`));
+        isDone = isWanted();
+        if (isDone) put(section, state.asked);
+      } catch (error) {
+        isDone = isWanted() || signal.aborted;
+        if (isDone) fail(error);
+      }
     }
+    if (state.loading === direction) state.loading = null;
+  }
+
+  function fail(error) {
+    wait("");
+    stage.removeAttribute("aria-busy");
+    told(error);
   }
 
   function put(section, start) {
@@ -226,10 +243,7 @@ export async function showSurvey(host, [name, direction, number]) {
     later = setTimeout(() => {
       const own = `#/survey/${address(name, state.direction, String(axes.numberAt(state.direction, state.place)))}`;
       if (location.hash !== own) history.replaceState(null, "", own);
-      const { threshold: _, ...kept } = settings;
-      try {
-        localStorage.setItem(REMEMBERED, JSON.stringify(kept));
-      } catch { /* a browser that keeps nothing starts with the usual settings */ }
+      keepSettings(settings);
     }, 200);
   }
 
@@ -278,32 +292,4 @@ export async function showSurvey(host, [name, direction, number]) {
 
 function isSame(one, other) {
   return one.direction === other.direction && one.number === other.number && one.volumes.join() === other.volumes.join();
-}
-
-// A section as the editor of labels takes it.
-function pictureOf(section, greys) {
-  const { rows, columns, planes } = section;
-  const { amplitude, probability } = planes;
-  return {
-    width: columns,
-    height: rows,
-    probability: probability ? probability.map((byte) => (byte === NO_TRACE ? 0 : Math.round((byte * 255) / LEVELS))) : null,
-    paint(context) {
-      const picture = context.createImageData(columns, rows);
-      const pixels = new Uint32Array(picture.data.buffer);
-      amplitude.forEach((byte, place) => {
-        pixels[place] = greys[byte];
-      });
-      context.putImageData(picture, 0, 0);
-    },
-  };
-}
-
-function remembered() {
-  try {
-    const kept = JSON.parse(localStorage.getItem(REMEMBERED)) ?? {};
-    return Object.fromEntries(Object.keys(USUAL).filter((key) => typeof kept[key] === typeof USUAL[key]).map((key) => [key, kept[key]]));
-  } catch {
-    return {};
-  }
 }
