@@ -39,6 +39,19 @@ class _Header:
     interlace: int
 
 
+def image_size(content: bytes, *, where: str) -> tuple[int, int]:
+    """Height and width that a PNG says it has; nothing is decoded.
+
+    Raises:
+        InputError: it has no header, or none whose checksum holds.
+    """
+    try:
+        header = _read_header(content)
+    except ValueError as error:
+        raise InputError.of(where, str(error)) from None
+    return header.height, header.width
+
+
 def decode_image(content: bytes, *, where: str, height: int = TILE, width: int = TILE) -> NDArray[np.uint8]:
     """The pixels of an 8-bit PNG, grey or RGB with equal channels: uint8 (height, width).
 

@@ -1,0 +1,50 @@
+"""What the service takes at most: sizes, times and numbers, and the memory that these come to."""
+
+from dataclasses import dataclass
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of everything that a stranger can ask for.
+
+    Args:
+        body_bytes: of one request's body.
+        bodies_bytes: of all the bodies that are held at once.
+        body_s: time in which a body has to be there.
+        pixels: of one image or section, known from its header before it is decoded.
+        answer_s: time in which an answer has to be given, with its way through the nets.
+        requests: that are worked on at once.
+        waiting: images that wait for the nets or are on their way through them.
+        waiting_pixels: of all these together.
+        coders: threads that decode images and encode answers.
+        batch: tiles that go through a net together.
+        linger_s: time in which a batch that is not full waits for more tiles.
+    """
+
+    body_bytes: int = 24 * _MIB
+    bodies_bytes: int = 96 * _MIB
+    body_s: float = 20.0
+    pixels: int = 1 << 22
+    answer_s: float = 120.0
+    requests: int = 128
+    waiting: int = 64
+    waiting_pixels: int = 1 << 23
+    coders: int = 2
+    batch: int = 16
+    linger_s: float = 0.004
+
+    @property
+    def memory_bytes(self) -> int:
+        """What all requests together take at most, besides the nets and their batches."""
+        coding = self.coders * (self.pixels * CODING_BYTES + 4 * self.body_bytes)
+        return self.bodies_bytes + coding + self.waiting_pixels * WAITING_BYTES
+
+
+CODING_BYTES = 96
+"""Of a pixel while it is decoded or encoded; most for the run-length text of a mask that changes at every pixel."""
+WAITING_BYTES = 32
+"""Of a pixel that waits: its grey value twice, its sum and its weight in float64, and its probability."""
+
+USUAL = Limits()

@@ -1,0 +1,147 @@
+"""The step of `diapir serve`: one address on this machine for the pages and the service."""
+
+import errno
+import ipaddress
+import socket
+import webbrowser
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from diapir.faults import Fault, InputError, raise_if_any
+from diapir.review.access import Security, spoken_names
+from diapir.review.app import build_app
+from diapir.review.limits import USUAL, Limits
+
+
+@dataclass(frozen=True)
+class _Models:
+    """Nothing but models."""
+
+    models: Mapping[str, Path]
+
+
+_SHORTEST_TOKEN = 16
+_HOW_TO_TOKEN = "python -c 'import secrets; print(secrets.token_urlsafe())' makes one"
+
+
+def serve(
+    paths: Sequence[Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    names: Sequence[str] = (),
+    open_browser: bool = False,
+    limits: Limits = USUAL,
+) -> None:
+    """Serve finished runs, bundles and stores until a signal ends it; what was begun is finished first.
+
+    Args:
+        host: address or name of the interface; all but the loopback one want a token.
+        port: 0 for any that is free.
+        token: that every request must bring.
+        names: by which other machines may call this one, besides its address and its own name.
+
+    Raises:
+        InputError: a path cannot be served, the host or the token cannot be used, or the port is taken.
+        Stopped: on a signal, where the command line handles these.
+    """
+    raise_if_any(_faults_of_token(token))
+    listener = _listen(host, port)
+    try:
+        address = str(listener.getsockname()[0])
+        security = _security(address, host, token=token, names=names)
+        models = _named(paths)
+        app = build_app(_Models(models), security=security, limits=limits)
+        told = f"http://{_spoken(address)}:{listener.getsockname()[1]}/"
+        print(f"{told} serves {', '.join(models) or 'no models'}; Ctrl-C ends it", flush=True)
+        if open_browser:
+            webbrowser.open(f"{told}?token={token}" if token else told)
+        config = uvicorn.Config(
+            app,
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_graceful_shutdown=round(limits.body_s + limits.answer_s),
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        listener.close()
+
+
+def _faults_of_token(token: str | None) -> list[Fault]:
+    if token is None:
+        return []
+    faults = []
+    if len(token) < _SHORTEST_TOKEN:
+        what = f"expected {_SHORTEST_TOKEN} characters or more, found {len(token)}; {_HOW_TO_TOKEN}"
+        faults.append(Fault("--token", what))
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        faults.append(Fault("--token", f"expected letters, digits and signs of ASCII without blanks; {_HOW_TO_TOKEN}"))
+    return faults
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there, so that the address is known before anything is told.
+
+    Raises:
+        InputError: nobody can listen there.
+    """
+    if not 0 <= port <= 65535:
+        raise InputError.of("--port", f"expected 0 to 65535, found {port}")
+    where = f"--host {host} --port {port}"
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=512)
+    except socket.gaierror as error:
+        raise InputError.of(f"--host {host}", f"expected an address of this machine ({error.strerror})") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            what = "another program listens there: end it, name another port, or 0 for any that is free"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            what = "expected an address of this machine, 127.0.0.1 for itself alone, 0.0.0.0 for all of its interfaces"
+        elif error.errno == errno.EACCES:
+            what = "this user may not listen there; name a port above 1023"
+        else:
+            what = f"nobody can listen there ({error.strerror}); name another"
+        raise InputError.of(where, what) from None
+
+
+def _security(address: str, host: str, *, token: str | None, names: Sequence[str]) -> Security:
+    """Who may ask at an address.
+
+    Raises:
+        InputError: others could reach it, and there is no token.
+    """
+    is_open = not ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    if is_open and token is None:
+        what = f"others can reach {address}, so a token is wanted: --token TOKEN, or DIAPIR_TOKEN; {_HOW_TO_TOKEN}"
+        raise InputError.of(f"--host {host}", f"{what}; without --host only this machine is served")
+    own = (host, socket.gethostname(), socket.getfqdn(), *names) if is_open else names
+    return Security(spoken_names(own), is_open, token)
+
+
+def _spoken(address: str) -> str:
+    """An address as browsers want it; of all interfaces the loopback one."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+    return f"[{shown}]" if ":" in shown else shown
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Folders by their names, with a number behind those of one name."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        own = path.resolve().name
+        name, number = own, 1
+        while name in found:
+            number += 1
+            name = f"{own}-{number}"
+        found[name] = path
+    return found
