@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,11 @@ _BEGINNINGS: tuple[tuple[bytes, Kind], ...] = (
     (b"\x93NUMPY", "npy"),
 )
 _LONGEST_NPY_HEADER = 4096
+# What NumPy raises for headers that nobody writes.
+_ODD_HEADER = (
+    *(KeyError, ValueError, TypeError, SyntaxError, tokenize.TokenError),
+    *(MemoryError, RecursionError, OverflowError, Warning),
+)
 _NPY_VERSIONS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -132,7 +138,7 @@ def _npy_values(content: bytes, *, most_pixels: int) -> NDArray[Any]:
     try:
         read_header = _NPY_VERSIONS[np.lib.format.read_magic(file)]
         shape, is_fortran, kind = read_header(file, max_header_size=_LONGEST_NPY_HEADER)
-    except (KeyError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError, OverflowError, Warning) as error:
+    except _ODD_HEADER as error:
         reason = str(error).partition("\n")[0][:200]
         raise InputError.of("", f"its header cannot be read ({type(error).__name__}: {reason}); {again}") from None
     if kind.kind not in "iuf" or kind.itemsize > 8:

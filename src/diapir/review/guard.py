@@ -113,9 +113,10 @@ class Guard:
         return self._refuse(scope, 401, what, headers={"WWW-Authenticate": "Bearer"})
 
     async def _within_bounds(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held: list[bytes] = []
+        held, size = bytearray(), 0
         try:
             refusal = await self._read(scope, receive, held)
+            size = len(held)
             if refusal is not None:
                 await _send(refusal, scope, receive, send)
             elif self._num_open >= self._limits.requests and scope["path"] != HEALTH:
@@ -131,9 +132,9 @@ class Guard:
         except _Left:
             return
         finally:
-            self._hold(-sum(map(len, held)))
+            self._hold(-(size or len(held)))
 
-    async def _read(self, scope: Scope, receive: Receive, held: list[bytes]) -> Response | None:
+    async def _read(self, scope: Scope, receive: Receive, held: bytearray) -> Response | None:
         """Read a body into `held`; or the answer to one that is too large, too slow, or too much.
 
         Raises:
@@ -147,26 +148,36 @@ class Guard:
             if "expect" not in headers:
                 await _drop(receive, limits.body_bytes * _DROPPED_BODIES)
             return self._refuse(scope, 413, f"{most}, found {told[:18]}", headers=closing)
-        size = 0
         try:
             async with asyncio.timeout(limits.body_s):
-                while (message := await _next(receive)) is not None:
-                    chunk = message.get("body", b"")
-                    size += len(chunk)
-                    if size > limits.body_bytes:
-                        await _drop(receive, limits.body_bytes * _DROPPED_BODIES)
-                        return self._refuse(scope, 413, f"{most}, found more", headers=closing)
-                    if self._body_bytes + len(chunk) > limits.bodies_bytes:
-                        return self._later(scope, "too much is being sent", headers=closing)
-                    if chunk:
-                        held.append(chunk)
-                        self._hold(len(chunk))
-                    if not message.get("more_body", False):
-                        return None
+                status, is_more = await self._collect(receive, held)
         except TimeoutError:
             what = f"expected the whole body within {limits.body_s:g} seconds"
             return self._refuse(scope, 408, what, headers=closing)
-        raise _Left
+        if status == 413:
+            if is_more:
+                await _drop(receive, limits.body_bytes * _DROPPED_BODIES)
+            return self._refuse(scope, 413, f"{most}, found more", headers=closing)
+        return self._later(scope, "too much is being sent", headers=closing) if status == 503 else None
+
+    async def _collect(self, receive: Receive, held: bytearray) -> tuple[int | None, bool]:
+        """Read a body into `held`; the status where it is too large, or too much with others, and whether more comes.
+
+        Raises:
+            _Left: the client is gone.
+        """
+        is_more = True
+        while is_more:
+            if (message := await _next(receive)) is None:
+                raise _Left
+            chunk, is_more = message.get("body", b""), message.get("more_body", False)
+            if len(held) + len(chunk) > self._limits.body_bytes:
+                return 413, is_more
+            if self._body_bytes + len(chunk) > self._limits.bodies_bytes:
+                return 503, is_more
+            held += chunk
+            self._hold(len(chunk))
+        return None, False
 
     async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
@@ -227,7 +238,7 @@ async def _drop(receive: Receive, most_bytes: int) -> None:
         return
 
 
-def _replay(held: list[bytes], receive: Receive) -> Receive:
+def _replay(held: bytearray, receive: Receive) -> Receive:
     """The body at once, and then whatever comes behind it: that the client left."""
     is_given = False
 
@@ -236,9 +247,10 @@ def _replay(held: list[bytes], receive: Receive) -> Receive:
         if is_given:
             return await receive()
         is_given = True
-        # The parts are let go: no body is held twice for longer than this line.
-        held[:] = [b"".join(held)]
-        return {"type": "http.request", "body": held[0], "more_body": False}
+        body = bytes(held)
+        # From here on it is the application's: no body is held twice for longer than this.
+        held.clear()
+        return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
 

@@ -1,0 +1,259 @@
+"""Images of many through one thread: what comes back, in what company, and what is done for nobody."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from diapir.faults import InputError
+from diapir.pipeline.survey_tiles import Floats, Moments, Predict
+from diapir.review.limits import Limits
+from diapir.review.net_queue import Job, ModelFailed, NetQueue, new_job
+
+LIMITS = Limits(batch=8, linger_s=0.0, waiting=6, waiting_pixels=6 * 101 * 101)
+
+
+def brightness(greys: NDArray[np.uint8], depths_m: Floats) -> Moments:
+    """Of each pixel, so that a tile says nothing of another."""
+    mean = greys.astype(np.float32) / 255
+    return Moments(mean, mean * mean)
+
+
+class Gate:
+    """A predictor that waits until it is let go, and notes what it was given."""
+
+    def __init__(self, predict: Predict = brightness) -> None:
+        self.batches: list[NDArray[np.uint8]] = []
+        self.depths_m: list[float] = []
+        self.begun, self.go = threading.Event(), threading.Event()
+        self._predict = predict
+
+    def __call__(self, greys: NDArray[np.uint8], depths_m: Floats) -> Moments:
+        self.batches.append(greys)
+        self.depths_m += depths_m.tolist()
+        self.begun.set()
+        assert self.go.wait(30)
+        return self._predict(greys, depths_m)
+
+
+@contextmanager
+def nets(predict: Predict = brightness, *, limits: Limits = LIMITS, **others: Predict) -> Iterator[NetQueue]:
+    loaders: dict[str, Callable[[], Predict]] = {"one": lambda: predict}
+    loaders |= {name: lambda other=other: other for name, other in others.items()}
+    found = NetQueue(loaders, limits=limits)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def image(rows: int = 101, columns: int = 101, *, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (rows, columns), dtype=np.uint8)
+
+
+def job(greys: NDArray[np.uint8] | None = None, *, model: str = "one", wait_s: float = 30.0) -> Job:
+    return new_job(model, image() if greys is None else greys, deadline_s=time.monotonic() + wait_s)
+
+
+def answer(found: Job) -> NDArray[np.float32]:
+    return found.future.result(30).section()
+
+
+@pytest.mark.parametrize("shape", [(101, 101), (1, 1), (40, 300), (250, 101), (203, 177)])
+def test_an_image_comes_back_whole(shape: tuple[int, int]) -> None:
+    greys = image(*shape)
+    with nets(limits=Limits(batch=4)) as found:
+        found.submit(sent := job(greys))
+        np.testing.assert_allclose(answer(sent), greys.astype(np.float32) / 255, atol=1e-6)
+
+
+def test_every_image_gets_its_own_answer() -> None:
+    images = [image(seed=seed) for seed in range(6)]
+    gate = Gate()
+    with nets(gate) as found:
+        sent = [job(greys) for greys in images]
+        for each in sent:
+            found.submit(each)
+        gate.go.set()
+        for each, greys in zip(sent, images, strict=True):
+            assert (answer(each) == greys.astype(np.float32) / 255).all()
+
+
+def test_images_go_through_the_nets_together() -> None:
+    gate = Gate()
+    with nets(gate) as found:
+        found.submit(first := job())
+        assert gate.begun.wait(30)
+        others = [job() for _ in range(5)]
+        for each in others:
+            found.submit(each)
+        gate.go.set()
+        for each in (first, *others):
+            answer(each)
+    assert [len(batch) for batch in gate.batches] == [1, 5]
+
+
+def test_a_batch_that_is_not_full_waits_for_more() -> None:
+    gate = Gate()
+    gate.go.set()
+    with nets(gate, limits=replace(LIMITS, batch=2, linger_s=20.0)) as found:
+        found.submit(first := job())
+        time.sleep(0.1)
+        assert not gate.batches
+        found.submit(second := job())
+        answer(first), answer(second)
+    assert [len(batch) for batch in gate.batches] == [2]
+
+
+def test_a_large_image_keeps_no_small_one_waiting() -> None:
+    large, small = image(101, 101 * 40), image(seed=5)
+    gate = Gate()
+    with nets(gate, limits=Limits(batch=4, linger_s=0.0)) as found:
+        found.submit(first := job(large))
+        assert gate.begun.wait(30)
+        found.submit(second := job(small))
+        gate.go.set()
+        answer(second)
+        np.testing.assert_allclose(answer(first), large.astype(np.float32) / 255, atol=1e-6)
+    has_small = [any((tile == small).all() for tile in batch) for batch in gate.batches]
+    assert has_small.index(True) == 1
+
+
+def test_models_take_turns() -> None:
+    one, before = Gate(), list[int]()
+
+    def other(greys: NDArray[np.uint8], depths_m: Floats) -> Moments:
+        before.append(len(one.batches))
+        return brightness(greys, depths_m)
+
+    with nets(one, limits=Limits(batch=2, linger_s=0.0), two=other) as found:
+        found.submit(first := job(image(101, 101 * 20)))
+        assert one.begun.wait(30)
+        found.submit(second := job(image(101, 101 * 2), model="two"))
+        one.go.set()
+        answer(second), answer(first)
+    assert before == [1, 2]
+
+
+def test_a_model_is_loaded_once_and_when_it_is_asked_for() -> None:
+    loaded: list[str] = []
+
+    def load(name: str) -> Predict:
+        loaded.append(name)
+        return brightness
+
+    found = NetQueue({"one": lambda: load("one"), "two": lambda: load("two")}, limits=LIMITS)
+    for _ in range(3):
+        found.submit(sent := job())
+        answer(sent)
+        found.release(sent)
+    found.close()
+    assert loaded == ["one"]
+
+
+def test_depths_go_with_their_tiles() -> None:
+    gate = Gate()
+    gate.go.set()
+    with nets(gate) as found:
+        sent = new_job("one", image(202, 101), deadline_s=time.monotonic() + 30, depth_m=500, row_m=2)
+        unknown = new_job("one", image(202, 101), deadline_s=time.monotonic() + 30, depth_m=500)
+        found.submit(sent)
+        answer(sent)
+        found.submit(unknown)
+        answer(unknown)
+    tops = [row for row, _ in sent.blend.tiling.places]
+    np.testing.assert_array_equal(gate.depths_m, [500 + 2 * row for row in tops] + [500, *[np.nan] * (len(tops) - 1)])
+
+
+def test_what_has_no_room_is_not_taken_and_room_comes_back() -> None:
+    gate = Gate()
+    with nets(gate) as found:
+        sent = [job() for _ in range(6)]
+        for each in sent:
+            found.submit(each)
+        assert not found.has_room()
+        with pytest.raises(queue.Full):
+            found.submit(job())
+        gate.go.set()
+        for each in sent:
+            answer(each)
+        assert not found.has_room(), "what is done is held until it was told"
+        found.release(sent[0])
+        assert found.has_room()
+        with pytest.raises(queue.Full):
+            found.submit(job(image(102, 101)))
+
+
+def test_for_who_left_nothing_more_is_done() -> None:
+    gate = Gate()
+    with nets(gate, limits=Limits(batch=1, linger_s=0.0)) as found:
+        found.submit(sent := job(image(101, 101 * 20)))
+        assert gate.begun.wait(30)
+        found.release(sent)
+        gate.go.set()
+        found.submit(other := job())
+        answer(other)
+        assert (len(gate.batches), found.num_waiting) == (2, 1)
+
+
+def test_nothing_is_done_after_its_time() -> None:
+    gate = Gate()
+    with nets(gate) as found:
+        found.submit(first := job())
+        assert gate.begun.wait(30)
+        found.submit(late := job(wait_s=0.05))
+        time.sleep(0.1)
+        gate.go.set()
+        answer(first)
+        with pytest.raises(TimeoutError):
+            late.future.result(30)
+    assert len(gate.batches) == 1
+
+
+@pytest.mark.parametrize("error", [InputError.of("weights", "damaged"), RuntimeError("out of memory"), MemoryError()])
+def test_a_model_that_fails_says_so_and_the_others_go_on(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(greys: NDArray[np.uint8], depths_m: Floats) -> Moments:
+        raise error
+
+    with nets(fail, limits=Limits(batch=1), two=brightness) as found:
+        found.submit(failed := job(image(101, 202)))
+        found.submit(sound := job(model="two"))
+        with pytest.raises(ModelFailed, match="model one cannot answer"):
+            failed.future.result(30)
+        assert answer(sound).shape == (101, 101)
+        assert found.is_open
+    assert "model one" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_ours_leaves_nobody_waiting() -> None:
+    def fail(greys: NDArray[np.uint8], depths_m: Floats) -> Moments:
+        raise ZeroDivisionError
+
+    with nets(fail, limits=Limits(batch=1)) as found:
+        found.submit(first := job(image(101, 202)))
+        with pytest.raises(ModelFailed):
+            first.future.result(30)
+        while found.is_open:
+            time.sleep(0.01)
+        with pytest.raises(ModelFailed):
+            found.submit(job())
+
+
+def test_closing_finishes_what_was_taken() -> None:
+    gate = Gate()
+    with nets(gate) as found:
+        sent = [job() for _ in range(4)]
+        for each in sent:
+            found.submit(each)
+        threading.Timer(0.1, gate.go.set).start()
+        found.close()
+        assert all(answer(each).shape == (101, 101) for each in sent)
+        with pytest.raises(ModelFailed):
+            found.submit(job())

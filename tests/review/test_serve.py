@@ -1,0 +1,129 @@
+"""The step of `diapir serve`: where it listens, what it refuses, and how it ends."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from diapir.faults import InputError
+from diapir.review.serve import serve
+from fake_service import npy, served_run, smooth_greys
+
+TOKEN = "a-token-of-enough-signs"
+# As the command line starts it.
+START = """
+import sys
+from pathlib import Path
+from diapir.processor import tune_process
+tune_process()
+from diapir.train.stop import Stopped, stop_at_once
+stop_at_once()
+from diapir.review.limits import Limits
+from diapir.review.serve import serve
+try:
+    serve([Path(sys.argv[1])], port=0, host=sys.argv[2], token=sys.argv[3] or None)
+except Stopped as stop:
+    print(stop, file=sys.stderr)
+    sys.exit(128 + stop.signal_number)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return served_run(tmp_path_factory)
+
+
+@contextmanager
+def started(run: Path, *, host: str = "127.0.0.1", token: str = "") -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A server in a process of its own, and its address."""
+    command = [sys.executable, "-c", START, str(run), host, token]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            told = process.stdout.readline()
+            found = re.match(r"http://\S+/", told)
+            assert found, told + (process.stderr.read() if process.stderr else "")
+            yield process, found[0]
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", ""])
+def test_others_are_served_with_a_token_alone(host: str) -> None:
+    with pytest.raises(InputError, match=r"others can reach .* so a token is wanted"):
+        serve([], host=host, port=0)
+
+
+@pytest.mark.parametrize("token", ["", "short", "with blanks in the token", "töken-of-enough-signs", "a" * 15])
+def test_a_token_is_long_and_plain(token: str) -> None:
+    with pytest.raises(InputError, match="--token: expected"):
+        serve([], token=token, port=0)
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=f"--port {port}: another program listens there"):
+            serve([], port=port)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "words"),
+    [
+        ("203.0.113.7", 0, "expected an address of this machine"),
+        ("no such name.invalid", 0, "expected an address of this machine"),
+        ("127.0.0.1", 70000, "expected 0 to 65535"),
+        ("127.0.0.1", -1, "expected 0 to 65535"),
+    ],
+)
+def test_an_address_of_nobody_is_told(host: str, port: int, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        serve([], host=host, port=port)
+
+
+def test_a_folder_that_is_nothing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(str(tmp_path))):
+        serve([tmp_path], port=0)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_after_what_was_begun(run: Path, number: signal.Signals, status: int) -> None:
+    body = npy(smooth_greys(1200, 1200))
+    with started(run) as (process, address):
+        answers: list[httpx.Response] = []
+        asking = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{address}v1/segment", content=body, timeout=300))
+        )
+        asking.start()
+        while "diapir_images_waiting 1.0" not in httpx.get(f"{address}metrics", timeout=60).text:
+            assert asking.is_alive()
+            time.sleep(0.01)
+        process.send_signal(number)
+        asking.join(300)
+        assert answers[0].status_code == 200
+        assert answers[0].json()["shape"] == [1200, 1200]
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == status, errors
+        assert "Traceback" not in errors
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(address)
+
+
+def test_beyond_the_loopback_address_every_request_brings_the_token(run: Path) -> None:
+    with started(run, host="0.0.0.0", token=TOKEN) as (_, address):
+        assert httpx.get(f"{address}v1/models", timeout=60).status_code == 401
+        allowed = httpx.get(f"{address}v1/models", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+        assert allowed.json()["models"][0]["name"] == run.name
