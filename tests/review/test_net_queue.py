@@ -138,7 +138,7 @@ def test_models_take_turns() -> None:
         found.submit(second := job(image(101, 101 * 2), model="two"))
         one.go.set()
         answer(second), answer(first)
-    assert before == [1, 2]
+    assert before == [2, 3], "one after the other"
 
 
 def test_a_model_is_loaded_once_and_when_it_is_asked_for() -> None:

@@ -111,7 +111,7 @@ def test_memory_stays_within_what_is_stated(port: int) -> None:
     finally:
         is_done.set()
         watcher.join()
-    assert {answer.status_code for answer in answers} <= {200, 429, 503}
+    assert {answer.status_code for answer in answers} <= {200, 408, 429, 503}
     assert any(answer.status_code == 200 for answer in answers)
     # The clients live in this process too: what they send and get is counted with it.
     clients = sum(len(body) for body in bombs * 60) + sum(len(answer.content) for answer in answers)
@@ -165,9 +165,9 @@ def test_nothing_outside_is_read(port: int, run: Path) -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
-        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % number for number in range(20_000)) + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 500_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 500_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % number for number in range(50_000)) + b"\r\n",
         b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde",
         b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",

@@ -267,11 +267,11 @@ async def _disconnected(request: Request) -> None:
 
 def _encoded(blend: Blend, *, model: ServedModel, threshold: float, form: Format, start_s: float) -> Response:
     """The answer."""
-    # As files keep it, so that who cuts it again gets the same mask.
-    probability = blend.section().astype(np.float16).astype(np.float32)
+    # As submissions keep it, and are cut: a tile gets the mask that `diapir predict` gives it.
+    probability = blend.section().astype(np.float16)
     if form == "probability":
         # To the nearest of 65,536 steps.
-        pixels: NDArray[Any] = (probability * 65535 + 0.5).astype(np.uint16)
+        pixels: NDArray[Any] = (probability.astype(np.float32) * 65535 + 0.5).astype(np.uint16)
         return _picture(pixels, model=model, threshold=threshold, start_s=start_s)
     mask = probability > threshold
     if form == "png":
