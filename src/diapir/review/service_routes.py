@@ -71,7 +71,7 @@ class Segmented(BaseModel):
     """
 
     rle: str
-    shape: tuple[int, int]
+    shape: list[int] = Field(min_length=2, max_length=2)
     salt_share: float
     model: str
     model_digest: str
@@ -278,7 +278,7 @@ def _encoded(blend: Blend, *, model: ServedModel, threshold: float, form: Format
         return _picture(mask.astype(np.uint8) * 255, model=model, threshold=threshold, start_s=start_s)
     segmented = Segmented(
         rle=encode(mask[None])[0],
-        shape=(mask.shape[0], mask.shape[1]),
+        shape=list(mask.shape),
         salt_share=float(mask.mean()),
         model=model.name,
         model_digest=model.digest,
