@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ LIMITS = Limits(batch=8, linger_s=0.0, waiting=6, waiting_pixels=6 * 101 * 101)
 
 def brightness(greys: NDArray[np.uint8], depths_m: Floats) -> Moments:
     """Of each pixel, so that a tile says nothing of another."""
-    mean = greys.astype(np.float32) / 255
+    mean = (greys / np.float32(255)).astype(np.float32)
     return Moments(mean, mean * mean)
 
 
@@ -45,7 +46,7 @@ class Gate:
 @contextmanager
 def nets(predict: Predict = brightness, *, limits: Limits = LIMITS, **others: Predict) -> Iterator[NetQueue]:
     loaders: dict[str, Callable[[], Predict]] = {"one": lambda: predict}
-    loaders |= {name: lambda other=other: other for name, other in others.items()}
+    loaders |= {name: partial(lambda other: other, other) for name, other in others.items()}
     found = NetQueue(loaders, limits=limits)
     try:
         yield found

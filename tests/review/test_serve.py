@@ -101,7 +101,7 @@ def test_a_folder_that_is_nothing_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_it_after_what_was_begun(run: Path, number: signal.Signals, status: int) -> None:
-    body = npy(smooth_greys(1200, 1200))
+    body = npy(smooth_greys(900, 900))
     with started(run) as (process, address):
         answers: list[httpx.Response] = []
         asking = threading.Thread(
@@ -114,7 +114,7 @@ def test_a_signal_ends_it_after_what_was_begun(run: Path, number: signal.Signals
         process.send_signal(number)
         asking.join(300)
         assert answers[0].status_code == 200
-        assert answers[0].json()["shape"] == [1200, 1200]
+        assert answers[0].json()["shape"] == [900, 900]
         _, errors = process.communicate(timeout=60)
         assert process.returncode == status, errors
         assert "Traceback" not in errors

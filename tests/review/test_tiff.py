@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,7 +20,11 @@ KINDS = ("u1", "u2", "i2", "i4", "f4")
 
 
 def tiff(
-    values: NDArray[Any], *, order: str = "<", rows: int = 7, changes: dict[int, tuple[int, list[int]]] | None = None
+    values: NDArray[Any],
+    *,
+    order: Literal["<", ">"] = "<",
+    rows: int = 7,
+    changes: dict[int, tuple[int, list[int]]] | None = None,
 ) -> bytes:
     """A TIFF by hand; `changes` are types and values by tag, no values for a tag that is left out."""
     height, width = values.shape
@@ -52,7 +56,7 @@ def read(content: bytes, *, most_pixels: int = PIXELS) -> NDArray[Any]:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_pixels_come_back(kind: str, order: str) -> None:
+def test_pixels_come_back(kind: str, order: Literal["<", ">"]) -> None:
     values = np.random.default_rng(0).integers(0, 200, (20, 13)).astype(kind)
     assert (read(tiff(values, order=order)) == values).all()
 

@@ -36,8 +36,9 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_NO_STORE = (b"cache-control", b"no-store")
-# Of a body that is too large, so much is read and dropped that most clients come to read the refusal.
+# Nothing is kept by browsers but files that they can ask after.
+_NO_STORE, _ASK_AGAIN = (b"cache-control", b"no-store"), (b"cache-control", b"no-cache")
+# Of a body that is refused, so much is read and dropped that most clients come to read why.
 _DROPPED_BODIES, _DROPPED_S = 4, 2.0
 
 
@@ -154,11 +155,13 @@ class Guard:
         except TimeoutError:
             what = f"expected the whole body within {limits.body_s:g} seconds"
             return self._refuse(scope, 408, what, headers=closing)
+        if status is None:
+            return None
+        if is_more:
+            await _drop(receive, limits.body_bytes * _DROPPED_BODIES)
         if status == 413:
-            if is_more:
-                await _drop(receive, limits.body_bytes * _DROPPED_BODIES)
             return self._refuse(scope, 413, f"{most}, found more", headers=closing)
-        return self._later(scope, "too much is being sent", headers=closing) if status == 503 else None
+        return self._later(scope, "too much is being sent", headers=closing)
 
     async def _collect(self, receive: Receive, held: bytearray) -> tuple[int | None, bool]:
         """Read a body into `held`; the status where it is too large, or too much with others, and whether more comes.
@@ -266,7 +269,8 @@ def _welcome(token: str) -> Response:
 def _with_own_headers(headers: Any) -> list[tuple[bytes, bytes]]:
     given = [(bytes(name).lower(), bytes(value)) for name, value in headers]
     names = {name for name, _ in given}
-    own = [pair for pair in (*_HEADERS, _NO_STORE) if pair[0] not in names]
+    keeping = _ASK_AGAIN if b"etag" in names else _NO_STORE
+    own = [pair for pair in (*_HEADERS, keeping) if pair[0] not in names]
     return [*given, *own]
 
 
