@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -122,8 +123,24 @@ def test_a_signal_ends_it_after_what_was_begun(run: Path, number: signal.Signals
             httpx.get(address)
 
 
-def test_beyond_the_loopback_address_every_request_brings_the_token(run: Path) -> None:
-    with started(run, host="0.0.0.0", token=TOKEN) as (_, address):
-        assert httpx.get(f"{address}v1/models", timeout=60).status_code == 401
-        allowed = httpx.get(f"{address}v1/models", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
-        assert allowed.json()["models"][0]["name"] == run.name
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the page's commands need curl")
+def test_the_commands_of_the_page_work_and_others_bring_the_token(run: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    asked = [line for line in lines if line.startswith(("curl", "python"))]
+    assert [line for line in lines if line not in asked] == [
+        "diapir serve runs/demo",
+        "export DIAPIR_TOKEN=$(python -c 'import secrets; print(secrets.token_urlsafe())')",
+        "diapir serve runs/demo --host 0.0.0.0 --port 8001",
+    ]
+    here = {**os.environ, "DIAPIR_TOKEN": TOKEN, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with started(run, host="0.0.0.0", token=TOKEN) as (_, closed), started(run) as (_, address):
+        assert httpx.get(f"{closed}v1/models", timeout=60).status_code == 401
+        for line in asked:
+            command = line.replace("http://127.0.0.1:8000/", address).replace("http://127.0.0.1:8001/", closed)
+            failing = command.replace("curl ", "curl --silent --show-error --fail ", 1)
+            done = subprocess.run(["bash", "-c", failing], cwd=tmp_path, env=here, capture_output=True, check=False)
+            assert done.returncode == 0, (command, done.stderr)
+            assert done.stdout or line.startswith("python") or "--output" in line
+    assert (tmp_path / "mask.png").read_bytes().startswith(b"\x89PNG")
