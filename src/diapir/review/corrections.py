@@ -118,7 +118,11 @@ def save_mask(
         base, based_on = _base(store, records, target, before=before, original=first)
         merged = merge_masks(base=base, current=current, mine=after)
         if not merged.changed:
-            return Saved(None, current, "nothing was changed, so nothing was written")
+            if suggestion is None:
+                return Saved(None, current, "nothing was changed, so nothing was written")
+            facts = _next(records, "accepted", target, who=who, merged=None)
+            noted = write_record(store, facts | {"suggestion": suggestion}, change=None)
+            return Saved(noted, current, "it is so already; the suggestion is answered")
         drawn = None if np.array_equal(after, merged.mask) else after
         correction = write_record(
             store,

@@ -131,8 +131,8 @@ def _walked(salt: Store) -> tuple[dict[Direction, Floats], dict[Direction, Float
                 spread[lines, traces] = found.mean(2, dtype=np.float64)
         above = last
     means: dict[Direction, Floats] = {
-        along: _live_mean(spread, live, axis=axis) if has_spread else _unknown(live.shape[1 - axis])
-        for along, axis in (("inline", 1), ("crossline", 0))
+        "inline": _live_mean(spread, live, axis=1) if has_spread else _unknown(live.shape[0]),
+        "crossline": _live_mean(spread, live, axis=0) if has_spread else _unknown(live.shape[1]),
     }
     return means, {"inline": along_inlines + sides.sum(1), "crossline": along_crosslines + sides.sum(0)}
 
