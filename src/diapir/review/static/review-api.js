@@ -1,0 +1,118 @@
+// What review asks the server, and what it is told; refusals come as Errors whose messages are words for a person.
+
+const SILENT = "the server does not answer; is diapir serve still running?";
+const WHO = "diapir-who";
+
+export const address = (...parts) => parts.map((part) => encodeURIComponent(String(part))).join("/");
+
+export function who() {
+  try {
+    return localStorage.getItem(WHO) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+export function setWho(name) {
+  try {
+    localStorage.setItem(WHO, name);
+  } catch { /* a browser that keeps nothing asks again */ }
+}
+
+// An answer that is there; where the server is still working it out, it is asked again, and `onwait` is told why.
+export async function ask(url, { method = "GET", body, signal, onwait } = {}) {
+  for (;;) {
+    let answer;
+    try {
+      answer = await fetch(url, {
+        method, body, signal, headers: body ? { "Content-Type": "application/octet-stream" } : {},
+      });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Error(SILENT);
+    }
+    if (answer.ok) return answer;
+    const words = await wordsOf(answer);
+    if (answer.status !== 503 || !answer.headers.has("Retry-After") || method !== "GET") throw new Error(words);
+    onwait?.(words);
+    await new Promise((done) => setTimeout(done, 1000));
+    if (signal?.aborted) throw new DOMException("left", "AbortError");
+  }
+}
+
+async function wordsOf(answer) {
+  try {
+    const { detail } = await answer.json();
+    return typeof detail === "string" ? detail : detail.map((each) => each.msg).join("; ");
+  } catch {
+    return `the server refused this (${answer.status})`;
+  }
+}
+
+export async function askJson(url, options) {
+  return (await ask(url, options)).json();
+}
+
+export async function askPixels(url, options) {
+  return pixelsOf(await ask(url, options));
+}
+
+async function pixelsOf(answer) {
+  const [rows, columns] = ["X-Rows", "X-Columns"].map((name) => Number(answer.headers.get(name)));
+  const pixels = new Uint8Array(await answer.arrayBuffer());
+  if (pixels.length !== rows * columns) throw new Error("the server sent half a picture; try again");
+  return { rows, columns, pixels, words: decodeURIComponent(answer.headers.get("X-Words") ?? "") };
+}
+
+const byWho = () => `who=${encodeURIComponent(who())}`;
+const lookAt = (source, target, what) => `/api/corrections/${address(source)}/look/${address(target.kind, target.name, what)}`;
+
+// The mask of a tile or section as everybody's corrections have left it.
+export async function correctedMask({ source, target }) {
+  return (await askPixels(lookAt(source, target, "mask"))).pixels;
+}
+
+export async function greysOf(source, target) {
+  return askPixels(lookAt(source, target, "greys"));
+}
+
+// 0 to 255, or null where no model was asked.
+export async function probabilityOf(source, target) {
+  try {
+    return (await askPixels(lookAt(source, target, "probability"))).pixels;
+  } catch (error) {
+    if (error.message.startsWith("no model")) return null;
+    throw error;
+  }
+}
+
+// Of a mask that an editor was opened with, what its last save came to: a second save goes on from there.
+const lastSaved = new WeakMap();
+
+// Save what a person drew; gives the mask that it came to with what others saved meanwhile, and words on it.
+export async function saveCorrection({ source, target, before, after }) {
+  const base = lastSaved.get(before) ?? before;
+  const body = new Uint8Array(base.length + after.length);
+  body.set(base);
+  body.set(after, base.length);
+  const answer = await ask(`${lookAt(source, target, "mask")}?${byWho()}`, { method: "POST", body });
+  const { pixels, words } = await pixelsOf(answer);
+  lastSaved.set(before, pixels);
+  return { mask: pixels, words };
+}
+
+export const queueOf = (source, onwait, signal) => askJson(`/api/queue/${address(source)}`, { onwait, signal });
+export const suggestionsOf = (source, onwait, signal) => askJson(`/api/suggestions/${address(source)}`, { onwait, signal });
+export const suggestedMask = (source, key) => askPixels(`/api/suggestions/${address(source, key)}/mask`);
+export const answerSuggestion = (source, key, answer) =>
+  askJson(`/api/suggestions/${address(source, key, answer)}?${byWho()}`, { method: "POST" });
+export const historyOf = (source) => askJson(`/api/corrections/${address(source)}`);
+export const undoRecord = (source, number) =>
+  askJson(`/api/corrections/${address(source)}/records/${number}/undo?${byWho()}`, { method: "POST" });
+
+const retraining = (source) => `/api/corrections/${address(source)}/retraining`;
+export const retrainingState = (source) => askJson(retraining(source));
+export const beginRetraining = (source, epochs) =>
+  askJson(`${retraining(source)}${epochs ? `?epochs=${epochs}` : ""}`, { method: "POST" });
+export const stopRetraining = (source) => askJson(`${retraining(source)}/stop`, { method: "POST" });
+export const retrainingPicture = (source, name) => `${retraining(source)}/pictures/${address(name)}`;

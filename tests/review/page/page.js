@@ -1,0 +1,8 @@
+// A page to try review on: #NAME shows the review of a source, and the functions on pixels are at hand for tests.
+import * as pixels from "/static/editor-pixels.js";
+import { showReview } from "/static/review.js";
+
+window.pixels = pixels;
+const shown = await showReview(document.getElementById("view"), decodeURIComponent(location.hash.slice(1)));
+window.leave = () => shown.leave();
+document.documentElement.dataset.ready = "true";
