@@ -1,7 +1,7 @@
 """A made survey with salt, a run that learned from labels of it, and a made run of tiles, opened for review."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from starlette.types import Message, Receive, Scope, Send
 
-from diapir.pipeline.run import run_recipe
+from diapir.pipeline.predictions import read_predictions, write_predictions
+from diapir.pipeline.run import open_run_data, run_recipe
 from diapir.recipe.files import read_recipe
 from diapir.recipe.whole import Recipe
 from diapir.review import correction_routes as routes_module
@@ -28,6 +29,7 @@ from fake_training import TINY, tiny_recipe, tiny_run_recipe
 FIRST_INLINE, FIRST_CROSSLINE, CROSSLINE_STEP = 100, 300, 2
 LABELLED = (4, 20, 36)
 """Places of labelled inlines."""
+SURE_TILES, SURE_ROWS = 3, 30
 STAGE = {**TINY["stages"][0], "epochs": 1, "batch": 8, "framing": {"method": "resize", "size": 32}}
 CSP = "default-src 'self'; img-src 'self' data: blob:; style-src 'self'"
 STATIC = Path(routes_module.__file__).parent / "static"
@@ -82,8 +84,15 @@ def write_survey_run(folder: Path) -> Path:
 
 
 def write_tile_run(folder: Path) -> Path:
-    """A run on twenty made tiles, in `folder/tiles`."""
+    """A run on twenty made tiles, in `folder/tiles`, whose models are sure of the opposite of the first labels' tops."""
     run_recipe(tiny_run_recipe(), folder / "tiles", data_path=None)
+    found = read_predictions(folder / "tiles" / "predict")
+    data, _ = open_run_data(tiny_run_recipe(), None, skip_bad=False)
+    assert data.labelled.masks is not None
+    held_out = found.held_out.copy()
+    for row, tile in enumerate(found.rows[:SURE_TILES]):
+        held_out[row, : SURE_ROWS + row] = data.labelled.masks[tile, : SURE_ROWS + row] == 0
+    write_predictions(folder / "tiles" / "predict", replace(found, held_out=held_out))
     return folder / "tiles"
 
 

@@ -4,5 +4,6 @@ import { showReview } from "/static/review.js";
 
 window.pixels = pixels;
 const shown = await showReview(document.getElementById("view"), decodeURIComponent(location.hash.slice(1)));
-window.leave = () => shown.leave();
+window.openTarget = (target) => shown.open(target);
+window.editor = () => shown.editor();
 document.documentElement.dataset.ready = "true";

@@ -7,7 +7,7 @@ const DEEDS = { drawn: "drew", accepted: "accepted a suggestion", refused: "kept
 export async function showHistory(host, page) {
   const found = await historyOf(page.source);
   if (!found.total) {
-    host.replaceChildren(make("p", { text: "Nothing was corrected yet. Open something on the left, draw, and save." }));
+    host.replaceChildren(make("p", { text: "Nothing was corrected yet. Open a section or tile, draw, and save." }));
     return;
   }
   const undone = takenBack(found.corrections);

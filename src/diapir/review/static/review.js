@@ -83,6 +83,8 @@ export async function showReview(host, source) {
   fillSuggestions();
   showRetraining(panels.retraining.body, page).catch(page.tell);
   return {
+    open: page.open,
+    editor: () => editor,
     leave() {
       editor?.leave();
       leaving.abort();

@@ -1,0 +1,198 @@
+"""Training on corrections, from what was corrected to figures on the same pixels, in a process of its own."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diapir.data.tiles import UNKNOWN, read_data
+from diapir.faults import InputError
+from diapir.pipeline.bundle import open_model
+from diapir.review import retraining
+from diapir.review.corrections import save_mask
+from diapir.review.merging import Mask
+from diapir.review.retraining import Retrainings, model_for
+from diapir.review.retraining_process import fine_tuning_recipe, retrain
+from diapir.review.retraining_sets import control_sections, corrected_masks, fold_behind, labels_to_learn, write_labels
+from diapir.review.subjects import Subject, SurveySubject, TileSubject, open_subjects
+from diapir.review.targets import Target
+from diapir.runs import read_json, write_json
+from diapir.volume.labels import read_labels
+from fake_review import FIRST_INLINE, LABELLED, opened, salt_of_survey
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def subject_of(folder: Path, name: str = "survey") -> Any:
+    return open_subjects(opened(folder))[name]
+
+
+def correct(subject: Subject, target: Target, mask: Mask) -> None:
+    save_mask(
+        subject.store, target, before=None, after=mask, who="Ada", original=lambda: subject.original(target)
+    )
+
+
+def correct_some(subject: SurveySubject, *, places: tuple[int, ...] = (10, 30)) -> dict[Target, Mask]:
+    """Inlines as the truth has them."""
+    truth = {Target("inline", str(FIRST_INLINE + place)): salt_of_survey()[place].T for place in places}
+    for target, mask in truth.items():
+        correct(subject, target, mask)
+    return truth
+
+
+def wait_for_end(trainings: Retrainings, subject: Subject) -> dict[str, Any]:
+    for _ in range(1200):
+        state = trainings.state(subject)
+        if not state["running"]:
+            return state
+        time.sleep(0.1)
+    raise AssertionError(f"still {state}")
+
+
+def test_the_sections_that_are_kept_back_were_never_seen(review: Path) -> None:
+    subject = subject_of(review)
+    correct_some(subject)
+    corrected = corrected_masks(subject)
+    model = open_model(review / "run")
+    fold = fold_behind(model.members[-1].weights[0].file)
+    controls = control_sections(subject, corrected, fold=fold, gap=2)
+    (kept_back,) = controls
+    rows = (review / "run" / "folds.csv").read_text().splitlines()[2:]
+    assert {row.rpartition(",")[2] for row in rows if row.startswith(f"inline-{kept_back.line}-")} == {"0"}
+    learned = labels_to_learn(subject, corrected, controls)
+    assert kept_back not in learned
+    assert set(learned) == {*subject.labels, *corrected} - {kept_back}
+
+
+def test_what_lies_near_a_corrected_section_does_not_judge(review: Path) -> None:
+    subject = subject_of(review)
+    near = Target("inline", str(FIRST_INLINE + LABELLED[0] + 2))
+    crossline = Target("crossline", "320")  # the tenth
+    corrected = {near: subject.original(near), crossline: subject.original(crossline)}
+    assert control_sections(subject, corrected, fold=0, gap=2) == {}
+    (mask,) = control_sections(subject, corrected, fold=0, gap=1).values()
+    assert (mask[:, 9:12] == UNKNOWN).all()
+    assert (mask[:, :9] != UNKNOWN).all()
+
+
+def test_labels_that_are_written_are_read_as_they_were_drawn(review: Path, tmp_path: Path) -> None:
+    subject = subject_of(review)
+    truth = correct_some(subject)
+    mask = truth[Target("inline", "110")].copy()
+    mask[:20] = UNKNOWN
+    correct(subject, Target("inline", "110"), mask)
+    write_labels(subject, corrected_masks(subject), tmp_path / "labels")
+    found = {Target(each.direction, str(each.line)): each.mask for each in read_labels(tmp_path / "labels", subject.survey).sections}
+    assert found.keys() == truth.keys()
+    assert (found[Target("inline", "110")] == mask).all()
+
+
+def test_a_survey_is_learned_from_and_judged_on_the_same_pixels(review: Path) -> None:
+    subject, trainings = subject_of(review), Retrainings()
+    run = {path: path.stat().st_mtime_ns for path in (review / "run").rglob("*") if path.name != ".lock"}
+    correct_some(subject)
+    begun = trainings.begin(subject, model_for(subject, {}), threads=1)
+    assert begun["running"]
+    with pytest.raises(InputError, match="one is under way already"):
+        trainings.begin(subject, model_for(subject, {}))
+    state = wait_for_end(trainings, subject)
+    assert state["phase"] == "done", (state, log_of(subject))
+    assert state["epochs_done"] == state["epochs"] == 1
+    groups = [each["group"] for each in state["result"]["targets"]]
+    assert sorted(groups) == ["control", "corrected", "corrected"]
+    learned = [each["learned"] for each in state["result"]["targets"] if each["group"] == "control"]
+    assert learned == [False]
+    assert state["next"].startswith("diapir survey segment survey.zarr --model salt.zarr.corrections/retraining/001/run")
+    picture = trainings.picture(subject, state["result"]["pictures"][0])
+    assert picture is not None
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert trainings.picture(subject, "../job.json") is None
+    data = read_data(subject.store.folder / "retraining/001/run/survey_tiles").labelled
+    assert data.masks is not None
+    assert {name.rpartition("-s")[0] for name in data.ids} >= {"inline-110", "inline-130"}
+    assert run == {path: path.stat().st_mtime_ns for path in (review / "run").rglob("*") if path.name != ".lock"}
+
+
+def log_of(subject: Subject) -> str:
+    return (subject.store.folder / "retraining/001/log.txt").read_text()
+
+
+def test_tiles_are_learned_from_and_judged(review: Path) -> None:
+    subject = subject_of(review, "tiles")
+    assert isinstance(subject, TileSubject)
+    known, new = Target("tile", subject.data.labelled.ids[0]), Target("tile", subject.data.unlabelled.ids[1])
+    for target in (known, new):
+        mask = np.zeros((101, 101), np.uint8)
+        mask[40:] = 1
+        correct(subject, target, mask)
+    job = subject.store.folder / "retraining" / "001"
+    job.mkdir(parents=True)
+    facts = retraining._job(subject, model_for(subject, {}), epochs=1, threads=1)
+    write_json(job / "job.json", facts)
+    retrain(job)
+    result = read_json(job / "result.json")
+    corrected = [each for each in result["targets"] if each["group"] == "corrected"]
+    assert {each["target"]["name"] for each in corrected} == {known.name, new.name}
+    controls = {each["target"]["name"] for each in result["targets"] if each["group"] == "control"}
+    data = read_data(job / "tiles").labelled
+    assert not controls & set(data.ids)
+    assert new.name in data.ids
+    assert data.masks is not None
+    assert data.masks[data.ids.index(known.name), 40:].all()
+
+
+def test_a_training_is_stopped_when_it_is_asked_to(review: Path) -> None:
+    subject, trainings = subject_of(review), Retrainings()
+    correct_some(subject)
+    trainings.begin(subject, model_for(subject, {}), epochs=1000, threads=1)
+    while trainings.state(subject)["phase"] in ("begun", "preparing"):
+        time.sleep(0.1)
+    trainings.stop(subject)
+    state = wait_for_end(trainings, subject)
+    assert (state["phase"], state["words"]) == ("stopped", "it was stopped; nothing else was changed")
+    with pytest.raises(InputError, match="nothing to stop"):
+        trainings.stop(subject)
+
+
+def test_a_training_that_was_killed_is_told(review: Path) -> None:
+    subject, trainings = subject_of(review), Retrainings()
+    correct_some(subject)
+    trainings.begin(subject, model_for(subject, {}), epochs=1000, threads=1)
+    # Another process that serves the same page knows of it by its lock alone.
+    other = Retrainings()
+    lock = subject.store.folder / "retraining" / ".lock"
+    while not (lock.exists() and lock.read_text()):
+        time.sleep(0.05)
+    assert other.state(subject)["running"]
+    os.kill(int(lock.read_text()), signal.SIGKILL)
+    state = wait_for_end(trainings, subject)
+    assert state["phase"] == "failed"
+    assert "it was killed, or the machine was switched off" in state["words"]
+
+
+def test_labels_too_few_to_learn_from_are_told_in_words(review: Path) -> None:
+    pair = opened(review)
+    alone = open_subjects(type(pair)({}, pair.surveys, {}))["survey"]
+    correct(alone, Target("inline", "110"), salt_of_survey()[10].T)
+    with pytest.raises(InputError, match="expected the run that learned from this survey"):
+        model_for(alone, {})
+    trainings = Retrainings()
+    trainings.begin(alone, model_for(alone, {"run": review / "run"}), threads=1)
+    state = wait_for_end(trainings, alone)
+    assert state["phase"] == "failed"
+    assert "label another" in state["words"]
+
+
+def test_the_recipe_goes_on_more_slowly_with_the_last_stage(review: Path) -> None:
+    model = open_model(review / "run")
+    recipe = fine_tuning_recipe(model, epochs=7, of_survey=True)
+    own = model.members[-1].recipe.stages[-1]
+    (stage,) = recipe.stages
+    assert (stage.epochs, stage.loss) == (7, own.loss)
+    assert 0 < stage.optimiser.lr < own.optimiser.lr
+    assert recipe.folds.held_out == (0,)
