@@ -48,8 +48,8 @@ def address(review: Path) -> Iterator[str]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = browser.new_context()
-    made.set_default_timeout(120_000)
+    made = browser.new_context(viewport={"width": 1400, "height": 1000})
+    made.set_default_timeout(40_000)
     yield made
     made.close()
 
@@ -161,8 +161,8 @@ def test_what_hangs_together_above_the_threshold_is_filled(context: BrowserConte
 def test_the_later_of_two_people_does_not_lose_the_earlier(
     browser: Browser, context: BrowserContext, address: str
 ) -> None:
-    other = browser.new_context()
-    other.set_default_timeout(120_000)
+    other = browser.new_context(viewport={"width": 1400, "height": 1000})
+    other.set_default_timeout(40_000)
     ada, bob = opened(context, address, name="Ada"), opened(other, address, name="Bob")
     for page in (ada, bob):
         open_inline(page)
@@ -246,7 +246,7 @@ def page_cursor(page: Page) -> int:
 
 def test_a_finger_draws_on_a_small_screen(browser: Browser, address: str) -> None:
     small = browser.new_context(viewport={"width": 400, "height": 700}, has_touch=True, is_mobile=True)
-    small.set_default_timeout(120_000)
+    small.set_default_timeout(40_000)
     page = opened(small, address)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     open_inline(page)

@@ -15,7 +15,7 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
   needStyles();
   const state = {
     mask: Uint8Array.from(mask), saved: Uint8Array.from(mask), steps: newSteps(), tool: "brush", radius: 4, cut: 50, paints: SALT,
-    points: [], cursor: null, stroke: null, saving: false, hidden: false, zoom: firstZoom(host, width),
+    points: [], cursor: null, stroke: null, saving: false, hidden: false, zoom: firstZoom(host, width, height),
   };
   const layers = ["picture", "mask", "hints"].map((name) => make("canvas", { id: `editor-canvas-${name}`, width, height }));
   const [picture, shown, hints] = layers;
@@ -250,8 +250,9 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
   };
 }
 
-// As wide as there is room, in steps.
-function firstZoom(host, width) {
+// As large as there is room, in steps.
+function firstZoom(host, width, height) {
   const room = Math.max(host.clientWidth - 12, 200);
-  return ZOOMS.filter((zoom) => zoom * width <= room).pop() ?? ZOOMS[0];
+  const fits = (zoom) => zoom * width <= room && zoom * height <= 0.7 * window.innerHeight;
+  return ZOOMS.filter(fits).pop() ?? ZOOMS[0];
 }
