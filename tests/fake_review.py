@@ -84,7 +84,7 @@ def write_survey_run(folder: Path) -> Path:
 
 
 def write_tile_run(folder: Path) -> Path:
-    """A run on twenty made tiles, in `folder/tiles`, whose models are sure of the opposite of the first labels' tops."""
+    """A run on twenty made tiles, in `folder/tiles`, whose models are sure of the opposite at the first tiles' tops."""
     run_recipe(tiny_run_recipe(), folder / "tiles", data_path=None)
     found = read_predictions(folder / "tiles" / "predict")
     data, _ = open_run_data(tiny_run_recipe(), None, skip_bad=False)
@@ -100,9 +100,12 @@ def opened(folder: Path) -> FakeSources:
     """All of it that lies in a folder."""
     runs = {
         name: RunFiles(
-            name, folder / name, read_recipe(folder / name / "recipe.yaml"), read_json(folder / name / "record.json"),
+            name,
+            folder / name,
+            read_recipe(folder / name / "recipe.yaml"),
+            read_json(folder / name / "record.json"),
             folder / name / "survey_tiles" if (folder / name / "survey_tiles").is_dir() else None,
-        )  # fmt: skip
+        )
         for name in ("run", "tiles")
         if (folder / name / "record.json").exists()
     }

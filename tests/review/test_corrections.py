@@ -183,7 +183,7 @@ def test_a_damaged_record_is_told(tmp_path: Path, damage: str) -> None:
     store = store_in(tmp_path)
     save(store, empty(), drawn((0, 0)))
     (store.folder / "records" / "000001.json").write_text(damage)
-    with pytest.raises(InputError, match="000001.json"):
+    with pytest.raises(InputError, match=r"000001\.json"):
         history(store)
 
 

@@ -15,7 +15,9 @@ VALUES = st.sampled_from([0, 1, 255])
 
 def masks(count: int) -> st.SearchStrategy[list[Mask]]:
     """So many masks of one shape."""
-    return SHAPES.flatmap(lambda shape: st.lists(npst.arrays(np.uint8, shape, elements=VALUES), min_size=count, max_size=count))
+    return SHAPES.flatmap(
+        lambda shape: st.lists(npst.arrays(np.uint8, shape, elements=VALUES), min_size=count, max_size=count)
+    )
 
 
 @given(masks(3))

@@ -32,9 +32,7 @@ def subject_of(folder: Path, name: str = "survey") -> Any:
 
 
 def correct(subject: Subject, target: Target, mask: Mask) -> None:
-    save_mask(
-        subject.store, target, before=None, after=mask, who="Ada", original=lambda: subject.original(target)
-    )
+    save_mask(subject.store, target, before=None, after=mask, who="Ada", original=lambda: subject.original(target))
 
 
 def correct_some(subject: SurveySubject, *, places: tuple[int, ...] = (10, 30)) -> dict[Target, Mask]:
@@ -87,7 +85,10 @@ def test_labels_that_are_written_are_read_as_they_were_drawn(review: Path, tmp_p
     mask[:20] = UNKNOWN
     correct(subject, Target("inline", "110"), mask)
     write_labels(subject, corrected_masks(subject), tmp_path / "labels")
-    found = {Target(each.direction, str(each.line)): each.mask for each in read_labels(tmp_path / "labels", subject.survey).sections}
+    found = {
+        Target(each.direction, str(each.line)): each.mask
+        for each in read_labels(tmp_path / "labels", subject.survey).sections
+    }
     assert found.keys() == truth.keys()
     assert (found[Target("inline", "110")] == mask).all()
 
@@ -107,7 +108,9 @@ def test_a_survey_is_learned_from_and_judged_on_the_same_pixels(review: Path) ->
     assert sorted(groups) == ["control", "corrected", "corrected"]
     learned = [each["learned"] for each in state["result"]["targets"] if each["group"] == "control"]
     assert learned == [False]
-    assert state["next"].startswith("diapir survey segment survey.zarr --model salt.zarr.corrections/retraining/001/run")
+    assert state["next"].startswith(
+        "diapir survey segment survey.zarr --model salt.zarr.corrections/retraining/001/run"
+    )
     picture = trainings.picture(subject, state["result"]["pictures"][0])
     assert picture is not None
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -42,6 +42,7 @@ from diapir.volume.survey_train import survey_train
 
 _GAP = 10
 _SLOWER = 0.3
+_HEAD_WEIGHT = 0.05
 _MOST_PICTURES = 24
 _SECTION_OF = re.compile(r"(inline|crossline)-(-?[0-9]+)-s[0-9]+-t[0-9]+,([0-9]+)")
 
@@ -118,8 +119,12 @@ def fine_tuning_recipe(model: Model, *, epochs: int | None, of_survey: bool) -> 
     Args:
         epochs: None for those of that stage.
     """
-    raw = model.members[-1].recipe.model_dump(mode="json")
-    stage = raw["stages"][-1]
+    own = model.members[-1].recipe
+    raw = own.model_dump(mode="json")
+    stage, loss = raw["stages"][-1], raw["stages"][-1]["loss"]
+    # A head may have learned in an earlier stage alone; a recipe where one never learns is refused.
+    loss["has_salt"] = (loss["has_salt"] or _HEAD_WEIGHT) if own.net.has_salt_head else 0.0
+    loss["side"] = (loss["side"] or _HEAD_WEIGHT) if own.net.num_sides else 0.0
     stage |= {"cycles": 1, "keep_state": False, "start_from": "last", "snapshot": None, "stop_patience": None}
     stage["epochs"] = epochs or stage["epochs"]
     stage["score_every"] = stage["epochs"]

@@ -1,0 +1,125 @@
+"""Review without a browser: what to look at, corrections as labels, and training on them; each says what it did."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diapir.faults import InputError
+from diapir.review.corrections import corrected_targets
+from diapir.review.queue_measures import measures_of
+from diapir.review.queue_ranking import rank
+from diapir.review.records import history
+from diapir.review.retraining import Retrainings, model_for
+from diapir.review.retraining_sets import corrected_masks, write_corrected_tiles, write_labels
+from diapir.review.subjects import OpenedSources, Subject, SurveySubject, open_subjects
+from diapir.runs import atomic_folder
+from diapir.train.stop import Stopped
+
+_EVERY_S = 2.0
+
+
+def review_queue(opened: OpenedSources, *, name: str | None = None, count: int = 20) -> str:
+    """What to look at next, the most telling first, a line each.
+
+    Args:
+        name: of a run or survey among those that were opened; None where there is only one.
+
+    Raises:
+        InputError: there is none of that name, or it is damaged.
+    """
+    subject = _chosen(opened, name)
+    measures = measures_of(subject)
+    done = corrected_targets(history(subject.store))
+    lines = [f"note: {note}" for note in measures.notes]
+    for number, place in enumerate(rank(measures, done=done, count=count), start=1):
+        lines.append(f"{number:>3}. {place.target}: {'; '.join(place.reasons)}")
+    return "\n".join([*lines, f"{len(done)} of {len(measures.targets)} are corrected"])
+
+
+def export_corrections(opened: OpenedSources, out: Path, *, name: str | None = None) -> str:
+    """Write what was corrected as labels: of a survey PNGs a section, of tiles a prepared data set with new masks.
+
+    Args:
+        out: a new folder; of a survey, what `diapir survey train --labels` takes.
+
+    Raises:
+        InputError: nothing was corrected; `out` holds files already; or as `review_queue`.
+    """
+    subject = _chosen(opened, name)
+    masks = corrected_masks(subject)
+    if not masks:
+        raise InputError.of(subject.store.folder, "expected corrections, found none; correct something first")
+    if not isinstance(subject, SurveySubject):
+        write_corrected_tiles(subject, masks, [], out)
+        return f"{out}: tiles with {len(masks)} corrected masks among them"
+    with atomic_folder(out) as folder:
+        write_labels(subject, masks, folder)
+        written = len(list(folder.iterdir()))
+    return f"{out}: {written} corrected sections; learn from them with diapir survey train --labels {out}"
+
+
+def train_on_corrections(
+    opened: OpenedSources,
+    *,
+    name: str | None = None,
+    models: Mapping[str, Path] | None = None,
+    epochs: int | None = None,
+    threads: int | None = None,
+) -> str:
+    """Train on everything that was corrected, wait for it, and say what it came to.
+
+    Args:
+        models: folders of what predicts, of which the only one is gone on with where no run is known.
+        epochs: None for as many as the last stage of the model's recipe has.
+
+    Raises:
+        InputError: nothing was corrected, there is no model to go on with, another training is under way, or it failed.
+        Stopped: on a signal; the training is stopped too.
+    """
+    subject, trainings = _chosen(opened, name), Retrainings()
+    trainings.begin(subject, model_for(subject, models or {}), epochs=epochs, threads=threads)
+    told = ""
+    try:
+        while (state := trainings.state(subject))["running"]:
+            if (line := _progress(state)) != told:
+                print(line, file=sys.stderr)
+                told = line
+            time.sleep(_EVERY_S)
+    except (Stopped, KeyboardInterrupt):
+        trainings.stop(subject)
+        raise
+    if state["phase"] != "done":
+        raise InputError.of(subject.name, state["words"])
+    return _summary(state)
+
+
+def _chosen(opened: OpenedSources, name: str | None) -> Subject:
+    subjects = open_subjects(opened)
+    if name is None and len(subjects) == 1:
+        return next(iter(subjects.values()))
+    if name not in subjects:
+        found = ", ".join(subjects) or "none"
+        what = "the name of what is to be reviewed" if name is None else f"one of them, not {name}"
+        raise InputError.of("", f"expected {what}; there are: {found}")
+    return subjects[name]
+
+
+def _progress(state: Mapping[str, Any]) -> str:
+    counted = f", epoch {state['epochs_done']} of {state['epochs']}" if state["phase"] == "training" else ""
+    return f"{state['words']}{counted}"
+
+
+def _summary(state: Mapping[str, Any]) -> str:
+    result, lines = state["result"], list[str]()
+    for group, title in (("corrected", "corrected"), ("control", "kept back")):
+        total = result["groups"][group]
+        if total:
+            lines.append(
+                f"{title:<10}overlap with salt {total['iou_before']:.4f} before, {total['iou_after']:.4f} after"
+            )
+        for each in (each for each in result["targets"] if each["group"] == group):
+            target = f"{each['target']['kind']} {each['target']['name']}"
+            lines.append(f"          {target}: {each['iou_before']:.4f} before, {each['iou_after']:.4f} after")
+    return "\n".join([*lines, *(f"note: {note}" for note in result["notes"]), f"next: {state['next']}"])

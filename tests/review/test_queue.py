@@ -1,0 +1,96 @@
+"""What is measured of sections and tiles, and in which order they are to be looked at."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diapir.predict.comparing import boundary_px
+from diapir.review import queue_measures
+from diapir.review.queue_measures import Measures, measures_of
+from diapir.review.queue_ranking import rank
+from diapir.review.subjects import SurveySubject, TileSubject, open_subjects
+from diapir.review.targets import Target, section_target
+from diapir.volume.store import read_volume
+from fake_review import opened
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def made(rows: list[tuple[float, float, float]], *, kind: str = "tile") -> Measures:
+    columns = np.array(rows, np.float64).reshape(-1, 3).T
+    targets = tuple(
+        Target("tile", str(row)) if kind == "tile" else section_target("inline", 100 + row) for row in range(len(rows))
+    )
+    return Measures(targets, *columns, notes=())
+
+
+@pytest.mark.parametrize("block", [7, 256])
+def test_each_section_is_measured_as_if_it_were_read_alone(
+    review: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(queue_measures, "_BLOCK", block)
+    subject = open_subjects(opened(review))["survey"]
+    assert isinstance(subject, SurveySubject)
+    assert subject.salt is not None
+    found = measures_of(subject)
+    mask, spread = (read_volume(subject.salt, name) for name in ("mask", "disagreement"))
+    expected = [*(mask[place] for place in range(mask.shape[0])), *(mask[:, place] for place in range(mask.shape[1]))]
+    assert found.boundary.tolist() == [boundary_px(section[None])[0] for section in expected]
+    means = [*spread.astype(float).mean((1, 2)), *spread.astype(float).mean((0, 2))]
+    assert found.disagreement == pytest.approx(means, rel=1e-4)
+    assert np.isfinite(found.novelty).all()
+    assert found.targets[0] == Target("inline", "100")
+    assert found.targets[-1] == Target("crossline", "362")
+
+
+def test_what_was_measured_is_kept_until_the_data_change(review: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = open_subjects(opened(review))["survey"]
+    found = measures_of(subject)
+    monkeypatch.setattr(queue_measures, "_of_survey", lambda subject: 1 / 0)
+    again = measures_of(subject)
+    assert again.targets == found.targets
+    assert again.boundary.tolist() == found.boundary.tolist()
+    monkeypatch.setattr(queue_measures, "_VERSION", 2)
+    with pytest.raises(ZeroDivisionError):
+        measures_of(subject)
+
+
+def test_tiles_that_no_model_was_asked_about_have_no_disagreement(review: Path) -> None:
+    subject = open_subjects(opened(review))["tiles"]
+    assert isinstance(subject, TileSubject)
+    found = measures_of(subject)
+    held_out = set(subject.held_out_row) | set(range(len(subject.data.labelled), len(found.targets)))
+    assert {int(row) for row in np.flatnonzero(np.isfinite(found.disagreement))} == held_out
+    assert any("were not held out" in note for note in found.notes)
+
+
+VALUES = st.one_of(st.just(float("nan")), st.integers(0, 3).map(float))
+
+
+@given(st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=1, max_size=12))
+def test_what_exceeds_another_in_everything_comes_before_it(rows: list[tuple[float, float, float]]) -> None:
+    order = [int(place.target.name) for place in rank(made(rows))]
+    for one, row in enumerate(rows):
+        for other, less in enumerate(rows):
+            if all(high > low for high, low in zip(row, less, strict=True)):
+                assert one in order
+                assert other not in order or order.index(one) < order.index(other)
+
+
+def test_the_queue_leaves_out_what_is_done_and_keeps_sections_apart() -> None:
+    measures = made([(float(row), float(row), float(row)) for row in range(60)], kind="inline")
+    lines = [place.target.line for place in rank(measures)]
+    assert lines[0] == 159
+    assert min(np.abs(np.diff(sorted(lines)))) == 3
+    done = [Target("inline", "159")]
+    lines = [place.target.line for place in rank(measures, done=done)]
+    assert lines[0] == 156
+
+
+def test_the_reasons_are_those_that_weigh() -> None:
+    (first, *_) = rank(made([(0.9, 0.0, 1.0), (0.1, 5.0, 1.0), (0.2, 5.0, 1.0), (0.3, 2.0, 1.0)]))
+    assert first.target.name == "0"
+    assert first.reasons == ("models disagree, by 0.9 a pixel: more than 99 % of the tiles",)
