@@ -72,6 +72,13 @@ def test_a_save_on_an_older_state_keeps_what_came_between(client: TestClient) ->
     assert (pixels(client.get("/api/corrections/survey/records/2/drawn")) == his).all()
 
 
+def test_a_run_on_a_survey_is_corrected_in_the_survey(client: TestClient) -> None:
+    before = mask_at(client)
+    client.post(f"{INLINE}/mask", content=before.tobytes() + (1 - before).tobytes())
+    assert client.get("/api/corrections/run").json() == client.get("/api/corrections/survey").json()
+    assert client.get("/api/corrections/run/look/tile/x/mask").status_code == 404
+
+
 def test_a_record_can_be_undone_once(client: TestClient) -> None:
     before = mask_at(client)
     after = before.copy()

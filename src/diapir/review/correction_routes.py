@@ -16,7 +16,7 @@ from diapir.review.queue_measures import measures_of
 from diapir.review.queue_ranking import rank
 from diapir.review.records import Which, history, mask_of
 from diapir.review.retraining_routes import retraining_routes
-from diapir.review.subjects import OpenedSources, Subject, open_subjects
+from diapir.review.subjects import OpenedSources, Subject, by_run, open_subjects
 from diapir.review.suggestions import Suggestion, open_suggestions, proposal, suggestions_of
 from diapir.review.targets import Kind, Target
 
@@ -40,6 +40,7 @@ _MASKS = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+_NOTHING = "there is nothing of that name that can be corrected; a run on a survey needs that survey to be opened too"
 _MEASURED = "the queue is being worked out: every section or tile is looked at once"
 _LOOKED = "doubtful labels are being looked for: every label is looked at once"
 
@@ -50,11 +51,12 @@ def correction_routes(sources: OpenedSources, *, models: Mapping[str, Any] | Non
     Args:
         models: folders of what predicts, for training on corrections; those of the sources where none are given.
     """
-    subjects, findings = open_subjects(sources), Findings()
+    opened, findings = open_subjects(sources), Findings()
+    subjects = {**by_run(opened), **opened}
 
     def subject_of(source: str) -> Subject:
         if source not in subjects:
-            raise HTTPException(404, detail="there is nothing of that name that can be corrected")
+            raise HTTPException(404, detail=_NOTHING)
         return subjects[source]
 
     routes = APIRouter(tags=["review"])
@@ -155,7 +157,7 @@ def _add_queue(routes: APIRouter, subject_of: Callable[[str], Subject], findings
     def queue(source: str, count: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
         """What to look at next, and why."""
         subject = subject_of(source)
-        measures = findings.get(("queue", source), lambda: measures_of(subject), words=_MEASURED)
+        measures = findings.get(("queue", subject.name), lambda: measures_of(subject), words=_MEASURED)
         with in_words():
             done = corrected_targets(history(subject.store))
         places = rank(measures, done=done, count=count)
@@ -172,7 +174,7 @@ def _add_suggestions(routes: APIRouter, subject_of: Callable[[str], Subject], fi
 
     def all_of(source: str) -> tuple[Suggestion, ...]:
         subject = subject_of(source)
-        return findings.get(("suggestions", source), lambda: suggestions_of(subject), words=_LOOKED)
+        return findings.get(("suggestions", subject.name), lambda: suggestions_of(subject), words=_LOOKED)
 
     def open_one(source: str, key: str) -> Suggestion:
         with in_words():

@@ -297,6 +297,12 @@ def open_subjects(opened: OpenedSources) -> dict[str, Subject]:
     return subjects
 
 
+def by_run(subjects: Mapping[str, Subject]) -> dict[str, Subject]:
+    """The surveys that runs learned from, by the runs' names: what is corrected of such a run are sections."""
+    surveys = [each for each in subjects.values() if isinstance(each, SurveySubject)]
+    return {each.run.name: each for each in reversed(surveys) if each.run is not None}
+
+
 def _run_of(opened: OpenedSources, pair: OpenedSurvey) -> OpenedRun | None:
     """The run that learned from this survey; of several the one that found the salt."""
     own = [run for run in opened.runs.values() if _survey_digest(run) in {_digest(pair.survey), _digest(pair.salt)}]
