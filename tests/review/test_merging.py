@@ -79,3 +79,5 @@ def test_taking_back_leaves_later_changes_of_other_pixels(given_masks: list[Mask
     assert (taken.mask[untouched] == current[untouched]).all()
     again = current != after
     assert (taken.mask[again] == current[again]).all(), "pixels that were changed again stay"
+    assert taken.contested == (again & ~untouched & (current != before)).sum()
+    assert taken.changed == (taken.mask != current).sum()

@@ -279,3 +279,28 @@ def test_every_save_is_a_record_of_its_own(context: BrowserContext, address: str
     folder = review / "salt.zarr.corrections"
     store = CorrectionStore(folder, read_json(folder / "about.json")["of"])
     assert [record.based_on for record in history(store)] == [0, 1, 2]
+
+
+def test_training_on_corrections_shows_both_on_the_same_pixels(context: BrowserContext, address: str) -> None:
+    context.set_default_timeout(240_000)
+    expect.set_options(timeout=240_000)
+    page = opened(context, address)
+    page.click("#retrain-start")
+    expect(page.locator("#review-error")).to_contain_text("nothing was corrected yet")
+    for line in (110, 130):
+        open_inline(page, line)
+        page.select_option("#editor-paints", "1")
+        drag(page, (3, 10), (20, 40))
+        page.click("#editor-save")
+        expect(page.locator("#editor-words")).to_contain_text("saved as correction")
+        page.click("#review-back")
+    page.fill("#retrain-epochs", "1")
+    page.click("#retrain-start")
+    expect(page.locator("#review-retraining")).to_have_attribute("data-phase", "done")
+    table = page.inner_text("#retrain-table")
+    for words in ("inline 110", "inline 130", "Kept back: neither model has seen these", "before", "after"):
+        assert words in table
+    assert "diapir survey segment survey.zarr" in page.inner_text("#retrain-next")
+    picture = page.locator(".review-pictures img").first
+    picture.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('.review-pictures img').naturalWidth > 100")
