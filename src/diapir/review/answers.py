@@ -3,8 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -77,12 +76,13 @@ class Findings:
             future = self._begun.get(key)
             if future is None:
                 future = self._begun[key] = self._pool.submit(make)
+        # Waited for by itself: an exception that says that time ran out is an OSError as well.
+        if not wait([future], timeout=_WAIT_S).done:
+            raise HTTPException(503, detail=words, headers={"Retry-After": "1"})
         try:
             with in_words():
-                found: Made = future.result(timeout=_WAIT_S)
+                found: Made = future.result()
                 return found
-        except NotYet:
-            raise HTTPException(503, detail=words, headers={"Retry-After": "1"}) from None
         except HTTPException:
             with self._lock:
                 self._begun.pop(key, None)

@@ -1,0 +1,67 @@
+"""Words for what goes wrong, and work that requests wait for."""
+
+import errno
+import threading
+from pathlib import Path
+
+import pytest
+from fastapi import HTTPException
+
+from diapir.faults import Fault, InputError
+from diapir.review import answers
+from diapir.review.answers import Findings, in_words
+from diapir.review.subjects import NoSuchTarget
+
+
+def test_who_asks_too_early_is_told_to_come_back_and_the_work_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "_WAIT_S", 0.02)
+    findings, may_end, made = Findings(), threading.Event(), list[int]()
+
+    def make() -> int:
+        may_end.wait(20)
+        made.append(7)
+        return made[-1]
+
+    for _ in range(3):
+        with pytest.raises(HTTPException) as refused:
+            findings.get("key", make, words="being worked out")
+        assert (refused.value.status_code, refused.value.detail) == (503, "being worked out")
+        assert refused.value.headers == {"Retry-After": "1"}
+    may_end.set()
+    monkeypatch.setattr(answers, "_WAIT_S", 20)
+    assert [findings.get("key", make, words="") for _ in range(2)] == [7, 7]
+    assert made == [7]
+
+
+def test_work_that_failed_is_begun_again() -> None:
+    findings, tries = Findings(), iter([InputError.of("/home/ada/survey.zarr", "expected a file, found none"), None])
+
+    def make() -> str:
+        error = next(tries)
+        if error is not None:
+            raise error
+        return "made"
+
+    with pytest.raises(HTTPException) as refused:
+        findings.get("key", make, words="")
+    assert (refused.value.status_code, refused.value.detail) == (502, "expected a file, found none")
+    assert findings.get("key", make, words="") == "made"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (NoSuchTarget.of("", "there is no tile x"), 404, "there is no tile x"),
+        (InputError([Fault("/a/b", "one"), Fault("/a", "name /home/ada/run, not 1/2")]), 409, "one; name run, not 1/2"),
+        (OSError(errno.ENOSPC, "No space left", "/home/ada/x"), 502, "cannot be read or written: No space left"),
+    ],
+)
+def test_errors_become_words_without_places(error: Exception, status: int, words: str) -> None:
+    with pytest.raises(HTTPException) as refused, in_words(faulty=409):
+        raise error
+    assert (refused.value.status_code, refused.value.detail) == (status, words)
+
+
+def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(HTTPException, match="cannot be read or written"), in_words():
+        (tmp_path / "absent").read_bytes()
