@@ -24,7 +24,7 @@ def made(rows: list[tuple[float, float, float]], *, kind: str = "tile") -> Measu
     targets = tuple(
         Target("tile", str(row)) if kind == "tile" else section_target("inline", 100 + row) for row in range(len(rows))
     )
-    return Measures(targets, *columns, notes=())
+    return Measures(targets, columns[0], columns[1], columns[2], ())
 
 
 @pytest.mark.parametrize("block", [7, 256])

@@ -71,6 +71,9 @@ def test_a_straight_wall_is_one_of_sixty_samples_or_more(rows: int, found: int) 
 def test_a_slope_and_the_unknown_are_no_walls() -> None:
     slope = (np.arange(40) > np.arange(100)[:, None] // 3).astype(np.uint8)
     assert walls_of(slope) == []
+    broken = np.zeros((100, 40), np.uint8)
+    broken[:45, 12:] = broken[50:95, 12:] = 1
+    assert walls_of(broken) == []
     half = np.full((100, 40), UNKNOWN, np.uint8)
     half[:, 20:] = 1
     assert walls_of(half) == []

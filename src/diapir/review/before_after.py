@@ -111,18 +111,25 @@ def totals(
     return found
 
 
-def draw_before_after(path: Path, greys: Greys, truth: Mask, before: Floats, after: Floats, *, title: str) -> None:
-    """Three pictures side by side: what is said to be salt, and what the net found before and after."""
+def draw_before_after(
+    path: Path, greys: Greys, truth: Mask, before: Floats, after: Floats, *, title: str, said: str
+) -> None:
+    """Three pictures side by side: what is said to be salt, and what the net found before and after.
+
+    Args:
+        said: what to call the first.
+    """
     figure = Figure(figsize=(10, 10 / 3 * min(max(greys.shape[0] / greys.shape[1], 0.5), 1.5) + 0.6))
     for number, (name, mask, colour) in enumerate(
-        (("corrected", truth == 1, _TRUTH), ("before", before > CUT, _FOUND), ("after", after > CUT, _FOUND))
+        ((said, truth == 1, _TRUTH), ("before", before > CUT, _FOUND), ("after", after > CUT, _FOUND))
     ):
         cell = figure.add_subplot(1, 3, number + 1)
         cell.imshow(greys, cmap="gray", vmin=0, vmax=255, aspect="auto")
         if number:
-            _outline(cell, truth == 1, colour=_TRUTH, dashed=True)
-        _outline(cell, mask, colour=colour, dashed=False)
-        cell.set_title(name if not number else f"{name} (dashed: corrected)", fontsize=9)
+            _outline(cell, truth == 1, truth == UNKNOWN, colour=_TRUTH, dashed=True)
+        nowhere = np.zeros(mask.shape, np.bool_)
+        _outline(cell, mask, nowhere if number else truth == UNKNOWN, colour=colour, dashed=False)
+        cell.set_title(f"{name} (dashed: {said})" if number else name, fontsize=9)
         cell.set_xticks([])
         cell.set_yticks([])
     figure.suptitle(title, fontsize=10, parse_math=False)
@@ -131,11 +138,11 @@ def draw_before_after(path: Path, greys: Greys, truth: Mask, before: Floats, aft
         figure.savefig(temporary, dpi=80, format="png", metadata={"Software": None})
 
 
-def _outline(cell: Axes, mask: NDArray[np.bool_], *, colour: str, dashed: bool) -> None:
+def _outline(cell: Axes, mask: NDArray[np.bool_], hidden: NDArray[np.bool_], *, colour: str, dashed: bool) -> None:
+    """The rim of a mask, but for where it is hidden."""
     if mask.any() and not mask.all() and min(mask.shape) > 1:
-        cell.contour(
-            mask.astype(float), [0.5], colors=colour, linewidths=1.2, linestyles="dashed" if dashed else "solid"
-        )
+        values, lines = np.ma.masked_where(hidden, mask.astype(float)), "dashed" if dashed else "solid"
+        cell.contour(values, [0.5], colors=colour, linewidths=1.5, linestyles=lines)
 
 
 def _scores(truth: Mask, said: Floats) -> tuple[float, float]:

@@ -201,10 +201,12 @@ def _judged(subject: Subject, model: Model, sets: _Sets, folder: Path) -> dict[s
         group = "control" if is_control else "corrected"
         judged.append(judge(target, sets.truths[target], before[target], after[target], group=group, learned=learned))
         if number < _MOST_PICTURES:
-            told = f"{target}: {'kept back' if is_control else 'corrected'}, overlap with salt "
-            told += f"{judged[-1].iou_before:.3f} before, {judged[-1].iou_after:.3f} after"
-            path = folder / "pictures" / f"{number:03}.png"
-            draw_before_after(path, greys[number], sets.truths[target], before[target], after[target], title=told)
+            kind = "label" if is_control else "corrected"
+            told = f"{target}: overlap with salt {judged[-1].iou_before:.3f} before, {judged[-1].iou_after:.3f} after"
+            draw_before_after(
+                folder / "pictures" / f"{number:03}.png", greys[number], sets.truths[target], before[target],
+                after[target], title=f"{told}{', kept back' if is_control else ''}", said=kind,
+            )  # fmt: skip
     groups = {
         name: totals(
             {target: sets.truths[target] for target in targets if (target in sets.controls) == chosen}, before, after

@@ -94,7 +94,7 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
 
   // Whatever `draw` changes becomes one step.
   function changed(draw) {
-    const before = Uint8Array.from(state.mask);
+    const before = state.mask.slice();
     draw();
     addStep(state.steps, changeBetween(before, state.mask));
     redraw();
@@ -148,7 +148,7 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
         return;
       }
       hints.setPointerCapture(event.pointerId);
-      state.stroke = { before: Uint8Array.from(state.mask), last: point };
+      state.stroke = { before: state.mask.slice(), last: point };
       redraw(strokeTo(point, point));
     });
     hints.addEventListener("pointermove", (event) => {
@@ -220,7 +220,7 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
     if (state.saving || !countDiffering(state.mask, state.saved)) return;
     set({ saving: true });
     error.hidden = true;
-    const sent = Uint8Array.from(state.mask);
+    const sent = state.mask.slice();
     try {
       const answer = await save(sent);
       // What was drawn while it was being saved stays drawn, on what came back.
@@ -242,7 +242,7 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
   }
 
   return {
-    mask: () => Uint8Array.from(state.mask),
+    mask: () => state.mask.slice(),
     isDirty: () => countDiffering(state.mask, state.saved) > 0,
     leave() {
       window.removeEventListener("beforeunload", warn);
