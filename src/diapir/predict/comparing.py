@@ -69,13 +69,13 @@ def compare_runs(first: Path, second: Path) -> list[Difference]:
     Raises:
         InputError: a run is not finished, its table is damaged, or they have no tile in common.
     """
-    tables = [_read_held_out(run) for run in (first, second)]
+    tables = [read_held_out(run) for run in (first, second)]
     names = [name for name in tables[0] if name in tables[1]]
     if not names:
         raise InputError.of(second, f"expected held-out tiles that {first} held out too, found none in common")
     before, after = (np.array([float(table[name]["score"]) for name in names]) for table in tables)
     facts = [tables[0][name] for name in names]
-    return [_difference(name, before[chosen], after[chosen]) for name, chosen in _groups(facts) if chosen.any()]
+    return [_difference(name, before[chosen], after[chosen]) for name, chosen in tile_groups(facts) if chosen.any()]
 
 
 def print_comparison(first: Path, second: Path, console: Console) -> None:
@@ -106,29 +106,54 @@ def what_differs(first: Path, second: Path) -> list[str]:
         ("data", [record["data"] for record in records]),
         ("environment", [record["provenance"] for record in records]),
     ):
-        flat = [dict(_flat(each)) for each in (one, other)]
-        keys = sorted({*flat[0], *flat[1]})
-        different = [key for key in keys if flat[0].get(key) != flat[1].get(key)]
-        lines += [f"{title} {key}: {_shown(flat[0], key)} -> {_shown(flat[1], key)}" for key in different]
+        different = settings_that_differ(one, other)
+        lines += [f"{title} {key}: {before} -> {after}" for key, before, after in different]
         if not different:
             lines.append(f"{title}: the same")
     return lines
 
 
-def _read_held_out(run: Path) -> dict[str, dict[str, str]]:
+def settings_that_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Paths of the plain values in which two mappings differ, each with the first's and the second's."""
+    flat = [dict(_flat(dict(each))) for each in (first, second)]
+    keys = sorted({*flat[0], *flat[1]})
+    return [(key, _shown(flat[0], key), _shown(flat[1], key)) for key in keys if flat[0].get(key) != flat[1].get(key)]
+
+
+def read_held_out(run: Path) -> dict[str, dict[str, str]]:
+    """What a finished run wrote of each held-out tile, by its id: texts of id, depth, class, boundary and score.
+
+    Raises:
+        InputError: there is no such table, or it is damaged.
+    """
     path = run / HELD_OUT
     if not path.is_file():
         raise InputError.of(run, f"expected the folder of a finished run, found no {HELD_OUT} in it")
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         for row in rows:
-            float(row["score"]), float(row["depth_m"] or "nan"), int(row["coverage_class"]), int(row["boundary_px"])
+            if not _is_sound(row):
+                raise ValueError(f"the row of {row['id']!r} has numbers that no tile has")
         return {row["id"]: row for row in rows}
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError.of(path, f"cannot be read ({error}); run the recipe again") from None
 
 
-def _groups(facts: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _is_sound(row: Mapping[str, str]) -> bool:
+    return (
+        0 <= float(row["score"]) <= 1
+        and 0 <= int(row["coverage_class"]) <= 10
+        and 0 <= int(row["boundary_px"]) < 2**31
+        and not math.isinf(float(row["depth_m"] or "nan"))
+    )
+
+
+def tile_groups(facts: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Groups of held-out tiles and which tiles are in them: all, by depth, coverage class and boundary; some are empty.
+
+    Args:
+        facts: of tiles, as `read_held_out` has them.
+    """
     yield "all", np.ones(len(facts), bool)
     depths = np.array([float(fact["depth_m"] or "nan") for fact in facts])
     bands = np.floor(np.nan_to_num(depths, nan=-1.0) / _DEPTH_BAND_M)

@@ -86,7 +86,7 @@ def score_submission(submission_path: Path, truth_path: Path, *, depths_path: Pa
     return Scoring(
         submission=submission_path,
         truth=truth_path,
-        total=_figure("all", scores, rng=rng),
+        total=figure_of("all", scores, rng=rng),
         by_coverage=_by_coverage(scores, masks[1], rng=rng),
         by_depth=_by_depth(scores, depths_m, rng=rng) if depths else (),
         num_not_scored=len(submission) - len(tiles),
@@ -168,7 +168,7 @@ def _by_coverage(
 ) -> tuple[Figure, ...]:
     classes = coverage_classes(truth)
     return tuple(
-        _figure(f"coverage class {number}", scores[classes == number], rng=rng) for number in np.unique(classes)
+        figure_of(f"coverage class {number}", scores[classes == number], rng=rng) for number in np.unique(classes)
     )
 
 
@@ -178,7 +178,7 @@ def _by_depth(
     is_known = np.isfinite(depths_m)
     bands = np.floor(np.where(is_known, depths_m, 0) / _DEPTH_BAND_M)
     figures = [
-        _figure(
+        figure_of(
             f"depth {band * _DEPTH_BAND_M:g} to {(band + 1) * _DEPTH_BAND_M:g} m",
             scores[is_known & (bands == band)],
             rng=rng,
@@ -186,10 +186,11 @@ def _by_depth(
         for band in np.unique(bands[is_known])
     ]
     if not is_known.all():
-        figures.append(_figure("depth unknown", scores[~is_known], rng=rng))
+        figures.append(figure_of("depth unknown", scores[~is_known], rng=rng))
     return tuple(figures)
 
 
-def _figure(name: str, scores: NDArray[np.float64], *, rng: np.random.Generator) -> Figure:
+def figure_of(name: str, scores: NDArray[np.float64], *, rng: np.random.Generator) -> Figure:
+    """The mean score of tiles (n,), n at least 1, with its interval."""
     low, high = bootstrap_interval(scores, rng=rng)
     return Figure(name=name, num_tiles=len(scores), score=float(scores.mean()), low=low, high=high)
