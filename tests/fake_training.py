@@ -149,6 +149,9 @@ def fit_tiny(
     )
 
 
+VARYING = {"elapsed_s", "peak_memory_mb"}
+"""Keys of an epoch that say how it was to train, and nothing of what came of it."""
+
 RUN: dict[str, Any] = {
     "data": {"synthetic": {"labelled": 20, "unlabelled": 5, "seed": 1}},
     "folds": {"count": 2, "held_out": [0]},

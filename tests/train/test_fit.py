@@ -16,7 +16,18 @@ from diapir.train.doctor import TrainingFailed
 from diapir.train.epoch_log import LOG, read_log
 from diapir.train.snapshots import WEIGHTS_BEST, WEIGHTS_LAST
 from diapir.train.stop import Stopped
-from fake_training import EPOCHS, SIDE, STEPS, STEPS_PER_EPOCH, fit_tiny, one_device, tiny_fold, tiny_recipe, tiny_tiles
+from fake_training import (
+    EPOCHS,
+    SIDE,
+    STEPS,
+    STEPS_PER_EPOCH,
+    VARYING,
+    fit_tiny,
+    one_device,
+    tiny_fold,
+    tiny_recipe,
+    tiny_tiles,
+)
 from killed_training import killed_folders
 
 SIGTERM = 15
@@ -153,7 +164,7 @@ def test_the_log_of_an_interrupted_run_is_that_of_an_uninterrupted_one(
     fit_tiny(recipe, tmp_path)
 
     def timeless(folder: Path) -> list[dict[str, object]]:
-        return [{key: value for key, value in line.items() if key != "elapsed_s"} for line in read_log(folder)]
+        return [{key: value for key, value in line.items() if key not in VARYING} for line in read_log(folder)]
 
     assert timeless(tmp_path) == timeless(uninterrupted)
 

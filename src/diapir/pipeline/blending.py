@@ -27,7 +27,7 @@ from diapir.predict.gain import paired_gain
 from diapir.predict.mosaic_edits import apply_mosaic_rules
 from diapir.predict.mosaic_rules import labelled_survey
 from diapir.predict.postprocess import START, Masks, Prediction, apply_edits
-from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_cuts
+from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_cuts, kept_curve
 from diapir.recipe.mosaics import MosaicRule
 from diapir.recipe.predicting import Ensemble
 from diapir.recipe.steps import BlendStep, PostProcessStep
@@ -128,6 +128,7 @@ def post_process(place: Workplace, step: PostProcessStep) -> dict[str, Any]:
     return by_mosaics | {
         "tuned_cut": tuned_cut,
         "score_before": before,
+        "score_by_threshold": kept_curve(scores),
         "held_out": [asdict(each) for each in on_labelled],
         "unlabelled": [asdict(each) for each in on_unlabelled],
         "seconds": _seconds(place, step.of),

@@ -33,6 +33,7 @@ from diapir.pipeline.workplace import (
 from diapir.recipe.steps import PredictStep, Train
 from diapir.recipe.whole import Recipe
 from diapir.runs import atomic_path
+from diapir.train.peak_memory import peak_memory_mb
 from diapir.train.sitting import stage_frame
 from diapir.train.snapshots import predicting_weights
 from diapir.train.stop import Stopped
@@ -93,7 +94,12 @@ def predict(
     if has_salt:
         write_has_salt(folder, HasSalt(np.concatenate(has_salt), of_unlabelled))
     seconds = round(time.monotonic() - start, 2)
-    return {"held_out": sum(map(len, rows)), "unlabelled": len(place.data.unlabelled), "seconds": seconds}
+    return {
+        "held_out": sum(map(len, rows)),
+        "unlabelled": len(place.data.unlabelled),
+        "seconds": seconds,
+        "peak_memory_mb": peak_memory_mb(place.fabric.device),
+    }
 
 
 def mean_batches(

@@ -14,7 +14,7 @@ from diapir.predict.calibration import calibration_table
 from diapir.predict.comparing import HELD_OUT, write_held_out
 from diapir.predict.pictures import draw_predictions
 from diapir.predict.submission import write_submission
-from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_cuts
+from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_cuts, kept_curve
 from diapir.recipe.steps import PseudoLabel, sources
 from diapir.recipe.whole import Recipe
 
@@ -89,5 +89,6 @@ def _choose_threshold(
         "interval_95": [round(bound, 5) for bound in interval],
         "score_kind": f"mean over {len(honest)} held-out tiles, {kind}",
         "score_at_half": round(float(at_half.mean()), 5),
+        "score_by_threshold": kept_curve(scores),
     }
     return threshold, honest, figures

@@ -127,7 +127,10 @@ def train_fold(
 
 
 def train_figures(logs: Sequence[Sequence[Record]]) -> dict[str, Any]:
-    """Minutes and epochs, summed and counted over the folds, and on how many threads of which devices they ran."""
+    """Minutes and epochs, summed and counted over the folds, on how many threads of which devices, and peak memory.
+
+    Epochs of an earlier version did not keep their memory; then it is None.
+    """
     epochs = [record for log in logs for record in log]
     return {
         "train_minutes": round(sum(log[-1]["elapsed_s"] for log in logs) / 60, 2),
@@ -135,6 +138,9 @@ def train_figures(logs: Sequence[Sequence[Record]]) -> dict[str, Any]:
         "models": len(logs),
         "threads": sorted({record["threads"] for record in epochs if "threads" in record}),
         "devices": sorted({record["device"] for record in epochs if "device" in record}),
+        "peak_memory_mb": max(
+            (record["peak_memory_mb"] for record in epochs if "peak_memory_mb" in record), default=None
+        ),
     }
 
 

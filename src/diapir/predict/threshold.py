@@ -36,6 +36,11 @@ def candidate_scores(probability: NDArray[np.floating], masks: NDArray[np.uint8]
     return torch.cat(chunks, dim=1).double().numpy()
 
 
+def kept_curve(scores: NDArray[np.float64]) -> dict[str, list[float]]:
+    """What a run keeps of the scores (num_candidates, n): each `threshold` and the mean `score` there."""
+    return {"threshold": list(CANDIDATES), "score": scores.mean(1).round(5).tolist()}
+
+
 def crossed_cuts(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """For each tile the threshold that other tiles choose: (n,), for an honest figure of a tuned threshold.
 

@@ -113,7 +113,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _page(views: Sequence[RunView], surveys: Sequence[SurveyView], *, parent: Recipe | None) -> str:
     lines = [comparison_verdict(views)] if len(views) > 1 else [verdict(view) for view in views]
     lines += [survey_verdict(view) for view in surveys]
-    title = "Report: " + ", ".join(view.name for view in (*views, *surveys))
+    title = "Report: " + ", ".join([*(view.name for view in views), *(view.name for view in surveys)])
     parts: Parts = []
     if len(views) == 1:
         parts += _run_parts(views[0], parent, heading="h3")
@@ -121,10 +121,7 @@ def _page(views: Sequence[RunView], surveys: Sequence[SurveyView], *, parent: Re
         parts += comparison(views)
         parts += [(f"All of {view.name}", _folded(view, parent)) for view in views]
     for survey in surveys:
-        parts += [
-            (f"{survey.name}: {name}" if name != "Map" else f"{survey.name}: map", inner)
-            for name, inner in survey_parts(survey)
-        ]
+        parts += [(f"{survey.name}: {name}", inner) for name, inner in survey_parts(survey)]
     links = [tag("li", tag("a", name, href=f"#part-{place}")) for place, (name, _) in enumerate(parts)]
     sections = [tag("section", tag("h2", name, id=f"part-{place}"), inner) for place, (name, inner) in enumerate(parts)]
     body = tag(

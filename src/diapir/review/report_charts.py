@@ -146,20 +146,30 @@ def interval_chart(
 
 
 def picture_chart(
-    title: str, picture: str, *, frame: Frame, axes: tuple[str, str], told: str, curves: Sequence[Curve] = ()
+    title: str,
+    picture: str,
+    *,
+    frame: Frame,
+    axes: tuple[str, str],
+    told: str,
+    curves: Sequence[Curve] = (),
+    scale: Html | None = None,
 ) -> Html:
     """A picture that fills the space between two axes, with curves above it.
 
     Args:
         picture: data URI of a PNG.
         curves: in numbers of the axes; each with the band from its low to its high.
+        scale: what the colours mean.
     """
     (left, top), (right, bottom) = frame.at(frame.x.first, frame.y.last), frame.at(frame.x.last, frame.y.first)
     place = {"x": left, "y": top, "width": right - left, "height": bottom - top}
-    inner: list[Child] = [tag("image", href=picture, preserveAspectRatio="none", **place), *_ticks(frame, axes)]
+    inner: list[Child] = [tag("image", href=picture, preserveAspectRatio="none", **place)]
+    inner += _ticks(frame, axes, is_short=True)
     for number, curve in enumerate(curves):
-        inner += _curve(frame, _thinned(curve), number)
-    return figure(title, drawing(inner, frame.height, told=told), legend([curve.name for curve in curves], least=1))
+        inner += _curve(frame, _thinned(curve), number, kind="p")
+    names = [curve.name for curve in curves]
+    return figure(title, drawing(inner, frame.height, told=told), legend(names, least=1, kind="p"), scale)
 
 
 def drawing(children: Iterable[Child], height: int, *, told: str) -> Html:
@@ -172,12 +182,16 @@ def figure(title: str, *children: Child) -> Html:
     return tag("figure", tag("figcaption", tag("strong", title)), *children)
 
 
-def legend(names: Sequence[str], *, least: int = 2) -> Html | None:
-    """Which line is which; None where there are fewer of them than `least`."""
+def legend(names: Sequence[str], *, least: int = 2, kind: str = "c") -> Html | None:
+    """Which line is which; None where there are fewer of them than `least`.
+
+    Args:
+        kind: `c` for colours that go with the page, `p` for those on pictures.
+    """
     if len(names) < least:
         return None
     samples = [
-        tag("svg", tag("line", x1=0, y1=5, x2=28, y2=5, class_=f"curve c{number % _COLOURS}"), viewBox="0 0 28 10")
+        tag("svg", tag("line", x1=0, y1=5, x2=28, y2=5, class_=f"curve {kind}{number % _COLOURS}"), viewBox="0 0 28 10")
         for number in range(len(names))
     ]
     return tag(
@@ -208,25 +222,41 @@ def _range_of(values: Numbers, *, is_padded: bool = True) -> Range:
     return Range(low - spare, high + spare)
 
 
-def _ticks(frame: Frame, axes: tuple[str, str], *, is_flat: bool = False) -> list[Child]:
-    """Lines and numbers of both axes; of the horizontal one alone where the chart has rows."""
+def _ticks(frame: Frame, axes: tuple[str, str], *, is_flat: bool = False, is_short: bool = False) -> list[Child]:
+    """Lines and numbers of both axes; of the horizontal one alone where the chart has rows.
+
+    Args:
+        is_short: whether lines end at the axis, and leave what lies within alone.
+    """
     bottom, top = frame.height - _BOTTOM, _TOP
     drawn: list[Child] = []
     for value in ticks_of(frame.x):
         across = frame.across(value)
-        drawn.append(tag("line", x1=across, y1=float(top), x2=across, y2=float(bottom + 4), class_="tick"))
+        drawn.append(
+            tag(
+                "line", x1=across, y1=float(bottom if is_short else top), x2=across, y2=float(bottom + 4), class_="tick"
+            )
+        )
         drawn.append(tag("text", f"{value:g}", x=across, y=float(bottom + 17), text_anchor="middle", class_="soft"))
     for value in [] if is_flat else ticks_of(frame.y):
         down = frame.down(value)
-        drawn.append(tag("line", x1=frame.left - 4, y1=down, x2=WIDTH - _RIGHT, y2=down, class_="tick"))
+        drawn.append(
+            tag(
+                "line",
+                x1=frame.left - 4,
+                y1=down,
+                x2=frame.left if is_short else WIDTH - _RIGHT,
+                y2=down,
+                class_="tick",
+            )
+        )
         drawn.append(tag("text", f"{value:g}", x=frame.left - 7, y=down + 4, text_anchor="end", class_="soft"))
     drawn.append(tag("path", d=f"M{frame.left} {top}V{bottom}H{WIDTH - _RIGHT}", class_="axis"))
     middle = (frame.left + WIDTH - _RIGHT) / 2
     drawn.append(tag("text", axes[0], x=middle, y=frame.height - 6, text_anchor="middle"))
     if axes[1]:
         down = (top + bottom) / 2
-        place = {"x": 11, "y": down, "transform": f"rotate(-90 11 {down:g})"}
-        drawn.append(tag("text", axes[1], text_anchor="middle", **place))
+        drawn.append(tag("text", axes[1], x=11, y=down, transform=f"rotate(-90 11 {down:g})", text_anchor="middle"))
     return drawn
 
 
@@ -243,8 +273,8 @@ def _bands(frame: Frame, bands: Sequence[Band]) -> list[Child]:
     return drawn
 
 
-def _curve(frame: Frame, curve: Curve, number: int) -> list[Child]:
-    colour = f"c{number % _COLOURS}"
+def _curve(frame: Frame, curve: Curve, number: int, *, kind: str = "c") -> list[Child]:
+    colour = f"{kind}{number % _COLOURS}"
     drawn: list[Child] = []
     points = [
         frame.at(*point) if all(map(math.isfinite, point)) else None for point in zip(curve.x, curve.y, strict=True)

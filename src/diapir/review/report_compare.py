@@ -7,7 +7,7 @@ from diapir.predict.comparing import Difference, compare_runs, what_differs
 from diapir.review.report_charts import Row, interval_chart, side_by_side
 from diapir.review.report_gallery import changed_part
 from diapir.review.report_html import Html, details, join, missing, shortened, table, tag
-from diapir.review.report_run import RunView, number, plain
+from diapir.review.report_run import RunView, number, plain, step_figures
 from diapir.review.report_scores import (
     Confusion,
     calibration_chart,
@@ -18,7 +18,7 @@ from diapir.review.report_scores import (
     nothing_score,
     threshold_chart,
 )
-from diapir.review.report_training import step_figures, total_minutes
+from diapir.review.report_training import total_minutes
 
 _MOST_LINES = 400
 
@@ -130,8 +130,7 @@ def _pair_part(first: RunView, other: RunView) -> Html:
         "The same tiles are scored by both; an interval that holds 0 shows no difference. Least visible is the "
         "smallest difference that so many tiles would have shown, four times in five."
     )
-    inner = tag("div", table(title, heads, rows), chart, class_="pair")
-    return join([tag("h3", title), tag("p", note, class_="soft"), inner])
+    return join([tag("h3", title), tag("p", note, class_="soft"), table(title, heads, rows), side_by_side([chart])])
 
 
 def _made(first: RunView, other: RunView) -> Html:

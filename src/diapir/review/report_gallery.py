@@ -130,17 +130,17 @@ def _mask(run: RunView, row: int) -> NDArray[np.bool_]:
 
 def _truth(tiles: TileSet, row: int) -> NDArray[np.uint8]:
     assert tiles.masks is not None
-    return tiles.masks[row]
+    return np.asarray(tiles.masks[row], np.uint8)
 
 
 def _kinds(truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.select([truth == UNKNOWN, truth == 1], [_NOT_KNOWN, _MASK], 0).astype(np.uint8)
+    return np.asarray(np.select([truth == UNKNOWN, truth == 1], [_NOT_KNOWN, _MASK], 0), np.uint8)
 
 
 def _difference(mask: NDArray[np.bool_], truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
     is_known, salt = truth != UNKNOWN, truth == 1
     cases = [is_known & mask & salt, is_known & ~mask & salt, is_known & mask & ~salt]
-    return np.select(cases, [_RIGHT, _MISSED, _ADDED], 0).astype(np.uint8)
+    return np.asarray(np.select(cases, [_RIGHT, _MISSED, _ADDED], 0), np.uint8)
 
 
 def _difference_shown(

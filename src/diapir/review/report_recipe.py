@@ -11,9 +11,9 @@ from diapir.predict.comparing import settings_that_differ
 from diapir.recipe.files import read_recipe, write_recipe
 from diapir.recipe.whole import Recipe
 from diapir.review.report_html import Html, details, join, shortened, table, tag
-from diapir.review.report_run import RunView, mapping, plain
+from diapir.review.report_run import RunView, fact_rows, mapping, plain
 
-_MOST_NOTES = 30
+_MOST_NOTES, _MOST_FACTS = 30, 16
 
 
 def read_parent(path: Path) -> Recipe:
@@ -45,12 +45,10 @@ def recipe_part(run: RunView, parent: Recipe | None) -> Html:
 
 def data_part(run: RunView) -> Html:
     """Where the tiles came from, and what is in them."""
-    facts = [
-        [shortened(str(key), 60), shortened(plain(value), 600)]
-        for key, value in run.record["data"].items()
-        if key not in ("labelled_sections", "notes")
-    ]
-    parts = [table("What the run says of its data", ["what", "value"], facts, kind="text"), _sections(run)]
+    own = {key: value for key, value in run.record["data"].items() if key not in ("labelled_sections", "notes")}
+    facts = fact_rows(own)
+    inner = table("What the run says of its data", ["what", "value"], facts, kind="text")
+    parts = [inner if len(facts) <= _MOST_FACTS else details("What the run says of its data", inner), _sections(run)]
     if isinstance(run.data, DataSet):
         parts.append(_check(run.data))
     else:
@@ -60,7 +58,7 @@ def data_part(run: RunView) -> Html:
 
 def environment_part(run: RunView) -> Html:
     """Code, libraries and machine."""
-    facts = [[shortened(str(key), 60), shortened(plain(value), 600)] for key, value in run.record["provenance"].items()]
+    facts = fact_rows(run.record["provenance"])
     identity = run.record.get("identity")
     note = f"Identity of the result, over recipe, data and steps: {identity}." if isinstance(identity, str) else ""
     return join(
@@ -76,14 +74,10 @@ def _differences(run: RunView, parent: Recipe | None) -> Html:
     if parent is None:
         note = told or "This recipe goes on from no bundle, and no parent was named with --parent."
         own_settings = own.model_dump(mode="json", exclude_defaults=True, exclude={"name", "about"})
-        rows = [(key, after) for key, _, after in settings_that_differ({}, own_settings)]
-        inner = table("Settings that are no defaults", ["setting", "value"], _short(rows), kind="text")
-        return join(
-            [
-                tag("p", f"{note} Held against the defaults, it sets {len(rows):,} values."),
-                details("What it sets", inner),
-            ]
-        )
+        pairs = [(key, after) for key, _, after in settings_that_differ({}, own_settings)]
+        inner = table("Settings that are no defaults", ["setting", "value"], _short(pairs), kind="text")
+        told = f"{note} Held against the defaults, it sets {len(pairs):,} values."
+        return join([tag("p", told), details("What it sets", inner)])
     settings = [each.model_dump(mode="json", exclude={"name", "about"}) for each in (parent, own)]
     rows = settings_that_differ(*settings)
     if not rows:

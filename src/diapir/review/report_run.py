@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from diapir.data.tiles import DataSet, TileSet
 from diapir.faults import InputError
-from diapir.pipeline.plan import RECIPE, own_tiles, require_finished
+from diapir.pipeline.plan import RECIPE, STEP, own_tiles, require_finished
 from diapir.pipeline.predictions import HELD_OUT as PROBABILITIES
 from diapir.pipeline.predictions import ROWS, read_array
 from diapir.pipeline.run import open_run_data
@@ -21,13 +21,14 @@ from diapir.predict.comparing import HELD_OUT, read_held_out
 from diapir.recipe.files import read_recipe
 from diapir.recipe.steps import PostProcessStep, sources
 from diapir.recipe.whole import Recipe
-from diapir.runs import read_record
+from diapir.review.report_html import shortened
+from diapir.runs import read_json, read_record
 
 OpenData = Callable[[Recipe, Path | None], DataSet]
 """The data set of a recipe, from a folder or made by itself, without tiles that are faulty."""
 
 _KEYS = ("recipe", "score", "interval_95", "score_kind", "threshold", "data", "provenance")
-_CHUNK = 256
+_CHUNK, _MOST_ROWS = 256, 200
 _GIVE_DATA = "give the data set that it was trained on with --data"
 
 
@@ -39,13 +40,18 @@ class Found:
         rows: of the labelled tiles, (n,).
         probability: of the last step before masks were edited, float16 (n, h, w).
         final: of what was submitted, float16 (n, h, w): the same, or edited masks.
-        is_edited: whether these differ in kind.
+        editor: the first step that edited masks; empty where none did.
     """
 
     rows: NDArray[np.int64]
     probability: NDArray[np.float16]
     final: NDArray[np.float16]
-    is_edited: bool
+    editor: str
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether what was submitted are masks, and no probabilities."""
+        return bool(self.editor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +152,23 @@ def plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def step_figures(run: RunView, name: str) -> dict[str, Any]:
+    """What a step noted at its end; nothing where it left no note."""
+    path = run.folder / name / STEP
+    return mapping(mapping(read_json(path)).get("figures")) if path.is_file() else {}
+
+
+def fact_rows(facts: Mapping[str, Any]) -> list[list[str]]:
+    """Name and value of each fact, those of facts within facts behind the name of these."""
+    rows = []
+    for key, value in list(facts.items())[:_MOST_ROWS]:
+        if isinstance(value, dict) and value:
+            rows += [[f"{shortened(str(key), 60)}, {name}", shown] for name, shown in fact_rows(value)]
+        else:
+            rows.append([shortened(str(key), 60), shortened(plain(value), 600)])
+    return rows[:_MOST_ROWS]
+
+
 def number(value: Any) -> float | None:
     """A finite number; None for anything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -183,9 +206,9 @@ def _read_found(folder: Path, recipe: Recipe, *, count: int) -> Found | str:
     if not count:
         return f"this folder keeps no {HELD_OUT}, which says what each held-out tile scored"
     final = sources(recipe.all_steps[-1])["of"][0]
-    source = final
+    source, editor = final, ""
     while isinstance(step := step_named(recipe, source), PostProcessStep):
-        source = step.of
+        source, editor = step.of, step.name
     files = [folder / final / ROWS, folder / final / PROBABILITIES, folder / source / PROBABILITIES]
     if absent := [path for path in files if not path.is_file()]:
         return f"this folder keeps no held-out probabilities ({absent[0].relative_to(folder)})"
@@ -199,7 +222,7 @@ def _read_found(folder: Path, recipe: Recipe, *, count: int) -> Found | str:
     if not is_sound:
         what = f"expected predictions of {count} held-out tiles, found {masks.dtype} {masks.shape}; use another copy"
         raise InputError.of(folder / final, what)
-    return Found(np.asarray(rows), probability, masks, is_edited=final != source)
+    return Found(np.asarray(rows), probability, masks, editor=editor)
 
 
 def _find_data(

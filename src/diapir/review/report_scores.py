@@ -17,7 +17,7 @@ from diapir.predict.scoring import Figure, figure_of
 from diapir.predict.threshold import CANDIDATES, candidate_scores
 from diapir.review.report_charts import Curve, Range, Row, chart_note, figure, interval_chart, line_chart, side_by_side
 from diapir.review.report_html import Html, details, join, missing, shortened, table, tag, words
-from diapir.review.report_run import Found, RunView, has_salt, mapping, number
+from diapir.review.report_run import Found, RunView, has_salt, mapping, number, step_figures
 
 _SHARE = Range(0, 1)
 _CARDS = 3
@@ -277,7 +277,9 @@ def _threshold_curve(run: RunView, *, is_alone: bool) -> Curve | str:
             low.append(ends[0])
             high.append(ends[1])
         return Curve(run.name, CANDIDATES, scores.mean(1).tolist(), low, high)
-    kept = _kept_curve(run.record.get("score_by_threshold"))
+    editor = run.found.editor if isinstance(run.found, Found) else ""
+    of_masks = step_figures(run, editor) if editor else run.record
+    kept = _kept_curve(of_masks.get("score_by_threshold"))
     if kept is None:
         return f"the score at other thresholds was not kept, and {run.why_no_tiles}"
     return Curve(run.name, *kept)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diapir.review.report_charts import Curve, Frame, Range, chart_note, picture_chart
-from diapir.review.report_html import Html, tag
+from diapir.review.report_html import Html
 from diapir.review.report_images import SALT, Rgb, coloured_png, scale, thinned, tinted_png
 from diapir.volume.greys import grey_limit, to_grey
 from diapir.volume.line_numbers import DIRECTIONS, Axis, Direction
@@ -22,7 +22,7 @@ Surfaces = dict[str, NDArray[np.float64]]
 _BLOCK = 64
 _MOST_SAMPLES = 150_000_000
 _NOTHING: Rgb = (185, 192, 200)
-_PROBABILITY, _DISAGREEMENT = "viridis", "magma"
+_PROBABILITY, _IN_SECTION, _DISAGREEMENT = "viridis", "Greys", "magma"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,8 @@ def look_at_salt(store: Store) -> SaltLook:
             )
             for target, values in zip(maps, found, strict=True):
                 target[block] = np.where(live[block], values, np.nan)
-    return SaltLook(*maps, num_strips=(len(chosen), len(starts)))
+    salt, disagreement, samples = maps
+    return SaltLook(salt, disagreement, samples, (len(chosen), len(starts)))
 
 
 def telling_lines(look: SaltLook, grid: Grid) -> dict[str, tuple[Direction, int]]:
@@ -125,7 +126,9 @@ def section_pictures(
     direction: Direction, place: int, *, survey: Store | None, salt: Store | None, surfaces: Surfaces | None = None
 ) -> Iterator[Html]:
     """A section's amplitudes with the mask, its probability with surfaces, its disagreement: what there is of these."""
-    grid = (salt or survey or _no_store()).grid
+    store = salt or survey
+    assert store is not None, "a section is of a survey or of the salt in it"
+    grid = store.grid
     axes = ("crossline" if direction == "inline" else "inline", _depth_name(grid))
     frame = section_frame(grid, direction)
     name = f"{direction} {axis_of(grid, direction).numbers[place]}"
@@ -139,18 +142,18 @@ def section_pictures(
     if salt is None or mask is None:
         return
     probability = _section(salt, "probability", direction, place)
-    picture = coloured_png(probability, low=0, high=1, colours=_PROBABILITY)
+    picture = coloured_png(probability, low=0, high=1, colours=_IN_SECTION)
     curves = list(surface_curves(surfaces, grid, direction, place)) if surfaces else []
     title = f"{name}: probability" + (", with top and base of salt, P10 to P90" if curves else "")
     told = f"{title}. {mask.mean():.1%} of the section is salt by the mask."
-    chart = picture_chart(title, picture, frame=frame, axes=axes, told=told, curves=curves)
-    yield tag("div", chart, scale("0", "1", colours=_PROBABILITY, of="probability"))
+    colours = scale("0", "1", colours=_IN_SECTION, of="probability")
+    yield picture_chart(title, picture, frame=frame, axes=axes, told=told, curves=curves, scale=colours)
     disagreement = _section(salt, "disagreement", direction, place)
     high = max(float(disagreement.max(initial=0)), 0.01)
     picture = coloured_png(disagreement, low=0, high=high, colours=_DISAGREEMENT)
     told = f"{name}: disagreement of models and directions, {disagreement.mean(dtype=np.float64):.3f} on the mean."
-    chart = picture_chart(f"{name}: disagreement", picture, frame=frame, axes=axes, told=told)
-    yield tag("div", chart, scale("0", f"{high:.2f}", colours=_DISAGREEMENT, of="standard deviation"))
+    colours = scale("0", f"{high:.2f}", colours=_DISAGREEMENT, of="standard deviation")
+    yield picture_chart(f"{name}: disagreement", picture, frame=frame, axes=axes, told=told, scale=colours)
 
 
 def surface_curves(surfaces: Surfaces, grid: Grid, direction: Direction, place: int) -> Iterator[Curve]:
@@ -184,9 +187,8 @@ def _map(
     # Inlines grow upwards, as in the pictures of surfaces.
     picture = coloured_png(values[::-1], low=low, high=high, colours=colours, nothing=_NOTHING)
     frame = Frame(_ends(grid.crosslines), _ends(grid.inlines), height=300)
-    chart = picture_chart(title, picture, frame=frame, axes=("crossline", "inline"), told=told)
     colour_scale = scale(f"{low:g}", f"{high:.2g}", colours=colours, of="") if is_scaled else None
-    return tag("div", chart, colour_scale)
+    return picture_chart(title, picture, frame=frame, axes=("crossline", "inline"), told=told, scale=colour_scale)
 
 
 def _section(store: Store, name: str, direction: Direction, place: int) -> NDArray[Any]:
@@ -215,7 +217,3 @@ def _depth_name(grid: Grid) -> str:
 
 def _mean(values: NDArray[Any]) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
-
-
-def _no_store() -> Store:
-    raise AssertionError("a section is of a survey or of the salt in it")

@@ -36,7 +36,7 @@ nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1rem; list-style: none; padd
   justify-content: space-between; }
 .cards dt { color: var(--soft); font-size: .85rem; }
 .cards dd { margin: 0; font-size: 1.15rem; font-weight: 600; overflow-wrap: anywhere; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem;
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr)); gap: 1rem;
   align-items: start; }
 .grid > *, .wide { min-width: 0; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1rem;
@@ -59,6 +59,7 @@ svg .plate { fill: var(--card); opacity: .85; }
 .c2 { stroke: var(--s2); fill: var(--s2); stroke-dasharray: 2 3; }
 .c3 { stroke: var(--s3); fill: var(--s3); stroke-dasharray: 9 3 2 3; }
 .c4 { stroke: var(--s4); fill: var(--s4); stroke-dasharray: 4 2; }
+.p0 { stroke: #0072b2; fill: #0072b2; } .p1 { stroke: #d55e00; fill: #d55e00; stroke-dasharray: 7 3; }
 circle, .whisker { stroke-dasharray: none; }
 .whisker { stroke-width: 2; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; list-style: none; margin: .3rem 0 0; padding: 0;
@@ -74,7 +75,9 @@ caption { text-align: left; color: var(--soft); padding-bottom: .2rem; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .7rem; vertical-align: top; }
 thead th { border-bottom: 2px solid var(--line); }
 .figures th:first-child, .text th, .text td { text-align: left; }
-.figures td, .figures thead th { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.figures td, .figures thead th { text-align: right; font-variant-numeric: tabular-nums; }
+.figures td, .figures tbody th { white-space: nowrap; overflow-wrap: normal; }
+.figures thead th { overflow-wrap: normal; word-break: normal; }
 .figures tbody th { font-weight: 500; }
 .text { width: 100%; } .text tbody th { font-weight: 500; }
 .text td { overflow-wrap: anywhere; min-width: 7rem; }

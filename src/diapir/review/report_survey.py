@@ -12,7 +12,7 @@ from diapir.faults import Fault, InputError, raise_if_any
 from diapir.review.report_charts import side_by_side
 from diapir.review.report_html import Html, join, missing, shortened, table, tag
 from diapir.review.report_images import file_png
-from diapir.review.report_run import mapping, plain
+from diapir.review.report_run import fact_rows, mapping, plain
 from diapir.review.report_sections import (
     SaltLook,
     Surfaces,
@@ -33,6 +33,7 @@ _PICTURES = {
     "section.png": "The inline with the most salt: probability, mask, top and base with P10 to P90",
 }
 _MOST_ROWS, _MOST_BODIES = 3_000_000, 10
+_ORIGIN = ("source", "model", "threshold", "provenance")
 _NEEDED = ("probability", "disagreement", "mask")
 
 
@@ -87,16 +88,16 @@ def open_surveys(paths: Sequence[Path]) -> list[SurveyView]:
     for number_of, salt in enumerate(salts, 1):
         digest = salt.facts.get("digest")
         survey = next((each for each in surveys if digest and each.facts.get("digest") == digest), None)
-        own = next(((path, facts) for path, facts in folders if _is_of(facts, salt)), (None, {}))
-        name = salt.path.name
-        views.append(SurveyView(name, f"survey-{number_of}", survey, salt, look_at_salt(salt), *own))
+        own = [(path, facts) for path, facts in folders if _is_of(facts, salt)]
+        place: tuple[Path | None, dict[str, Any]] = own[0] if own else (None, {})
+        views.append(SurveyView(salt.path.name, f"survey-{number_of}", survey, salt, look_at_salt(salt), *place))
     used: list[Any] = [part for view in views for part in (view.survey, view.surfaces)]
     for survey in surveys:
         if survey not in used:
             views.append(SurveyView(survey.path.name, f"survey-{len(views) + 1}", survey, None, None, None, {}))
-    for path, facts in folders:
-        if path not in used:
-            views.append(SurveyView(path.name, f"survey-{len(views) + 1}", None, None, None, path, facts))
+    for folder, its_facts in folders:
+        if folder not in used:
+            views.append(SurveyView(folder.name, f"survey-{len(views) + 1}", None, None, None, folder, its_facts))
     return views
 
 
@@ -116,11 +117,11 @@ def survey_verdict(view: SurveyView) -> str:
 def survey_parts(view: SurveyView) -> Iterator[tuple[str, Html]]:
     """Titles and contents of a survey's sections."""
     surfaces = None if view.surfaces is None else _read_surfaces(view.surfaces)
-    yield "Map", _map_part(view)
+    yield "map", _map_part(view)
     if view.salt is not None or view.survey is not None:
-        yield "Sections", _sections_part(view, surfaces)
-    yield "Surfaces and their spread", _surfaces_part(view, surfaces)
-    yield "Where it came from", _origin_part(view)
+        yield "sections", _sections_part(view, surfaces)
+    yield "surfaces and their spread", _surfaces_part(view, surfaces)
+    yield "where it came from", _origin_part(view)
 
 
 def _open_store(path: Path) -> Store:
@@ -152,8 +153,9 @@ def _sections_part(view: SurveyView, surfaces: Surfaces | None) -> Html:
     parts: list[Html] = []
     if view.survey is None:
         parts.append(missing("Amplitudes are missing: give the survey's store too, and they stand beside."))
-    grid = (view.salt or view.survey).grid if view.salt or view.survey else None
-    assert grid is not None
+    store = view.salt or view.survey
+    assert store is not None
+    grid = store.grid
     lines = telling_lines(view.look, grid) if view.look else {}
     if not lines:
         place = grid.inlines.count // 2
@@ -260,12 +262,11 @@ def _origin_part(view: SurveyView) -> Html:
         facts = {
             "inlines": str(grid.inlines),
             "crosslines": str(grid.crosslines),
-            "samples": f"{grid.num_samples:,} from {grid.first_sample:g} {grid.unit}, each {grid.interval:g} {grid.unit}",
-            **{key: store.facts[key] for key in ("source", "model", "threshold", "provenance") if key in store.facts},
+            "samples": f"{grid.num_samples:,}, from {grid.first_sample:g} on each {grid.interval:g} {grid.unit}",
+            **{key: store.facts[key] for key in _ORIGIN if key in store.facts},
         }
         if store.facts.get("kind") == "salt":
             is_calibrated = isinstance(store.facts.get("calibration"), dict)
             facts["calibration"] = "by held-out pixels of the model" if is_calibrated else "the model brought none"
-        rows = [[shortened(str(key), 60), shortened(plain(value), 600)] for key, value in facts.items()]
-        parts.append(table(f"{store.path.name}", ["what", "value"], rows, kind="text"))
+        parts.append(table(store.path.name, ["what", "value"], fact_rows(facts), kind="text"))
     return join(parts) if parts else missing("No store was given.")

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from diapir.faults import InputError
-from diapir.pipeline.plan import STEP
 from diapir.recipe.steps import BlendStep, PostProcessStep, PseudoLabel, Train
 from diapir.review.report_charts import Band, Curve, line_chart, side_by_side
 from diapir.review.report_html import Html, details, join, missing, shortened, table, tag
-from diapir.review.report_run import RunView, mapping, number, plain
-from diapir.runs import read_json
+from diapir.review.report_run import RunView, mapping, number, plain, step_figures
 from diapir.train.epoch_log import LOG, read_log
 
 Epochs = list[dict[str, Any]]
@@ -105,12 +103,6 @@ def changes_part(run: RunView) -> Html:
                 table(f"Pseudo-labels: {step.name}", ["what", "value"], facts or [("figures", "not kept")], kind="text")
             )
     return join(parts) if parts else tag("p", _NO_CHANGE)
-
-
-def step_figures(run: RunView, name: str) -> dict[str, Any]:
-    """What a step noted at its end; nothing where it left no note."""
-    path = run.folder / name / STEP
-    return mapping(mapping(read_json(path)).get("figures")) if path.is_file() else {}
 
 
 def _logs(folder: Path) -> Iterator[tuple[str, Epochs]]:

@@ -28,6 +28,7 @@ from diapir.train.doctor import TrainingFailed, check_loss, diagnose
 from diapir.train.epoch_log import Record, epoch_line, scores_of, write_log
 from diapir.train.held_out import score_held_out
 from diapir.train.loop import Objective, Plan, train_epoch
+from diapir.train.peak_memory import peak_memory_mb
 from diapir.train.semi import build_objective, teacher_decay
 from diapir.train.sitting import Fold, Sitting, begin_cycle, begin_sitting, save_due, save_sitting, stage_frame
 from diapir.train.snapshots import (
@@ -224,7 +225,7 @@ def _close_epoch(sitting: Sitting, bar: TrainingBar) -> None:
         record |= told_by_first(sitting.fabric, lambda: _score(sitting, sitting.predictor, stage=stage))
     elapsed_s = progress.elapsed_s + time.monotonic() - sitting.began_s
     sitting.began_s = time.monotonic()
-    record["elapsed_s"] = round(elapsed_s, 1)
+    record |= {"elapsed_s": round(elapsed_s, 1), "peak_memory_mb": peak_memory_mb(sitting.fabric.device)}
     over = is_over(stage, epochs=progress.epoch + 1, scores=[*sitting.scores, *scores_of([record])])
     if over:
         bar.shorten((stage.epochs - progress.epoch - 1) * sitting.steps)
