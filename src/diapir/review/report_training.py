@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diapir.faults import InputError
-from diapir.recipe.steps import BlendStep, PostProcessStep, PseudoLabel, Train
+from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Train
 from diapir.review.report_charts import Band, Curve, line_chart, side_by_side
 from diapir.review.report_html import Html, details, join, missing, shortened, table, tag
 from diapir.review.report_run import RunView, mapping, number, plain, step_figures
@@ -63,12 +63,12 @@ def cost_part(run: RunView) -> Html:
         figures = step_figures(run, step.name)
         minutes, seconds = number(figures.get("train_minutes")), number(figures.get("seconds"))
         took = f"{minutes:.1f} min" if minutes is not None else _seconds(seconds)
-        if isinstance(step, BlendStep | PostProcessStep) and seconds is not None:
-            took = f"{took} (of the predictions behind it)"
-        memory = number(figures.get("peak_memory_mb"))
-        devices = figures.get("devices")
-        told = "not kept" if memory is None else f"{memory:,.0f} MB"
-        rows.append([step.name, step.do, took, told, plain(devices) if devices else ""])
+        memory, devices = number(figures.get("peak_memory_mb")), figures.get("devices")
+        held = "not kept" if memory is None else f"{memory:,.0f} MB"
+        if not isinstance(step, Train | PredictStep):
+            # Their seconds are those of the predictions behind them.
+            took, held = "not measured", "not measured"
+        rows.append([step.name, step.do, took, held, plain(devices) if devices else ""])
     record = run.record
     facts = [
         ("all training", _minutes(number(record.get("train_minutes")))),
