@@ -33,6 +33,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of few tiles, and so quick to report; not to be changed."""
+    return write_fake_run(tmp_path_factory.mktemp("runs") / "small", labelled=6)
+
+
+@pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A worse one, of one model."""
     return write_fake_run(tmp_path_factory.mktemp("runs") / "worse", steps=False, blur=14.0)
@@ -118,8 +124,8 @@ KEPT = sorted(
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_what_an_older_run_lacks_is_told_in_its_place(name: str, run: Path, tmp_path: Path) -> None:
-    shutil.copytree(run, tmp_path / "run")
+def test_what_an_older_run_lacks_is_told_in_its_place(name: str, small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small, tmp_path / "run")
     (tmp_path / "run" / name).unlink()
     page = page_of(tmp_path, tmp_path / "run")
     assert page.faults == []
@@ -127,34 +133,35 @@ def test_what_an_older_run_lacks_is_told_in_its_place(name: str, run: Path, tmp_
         assert title in page.text
 
 
-@pytest.mark.parametrize("name", [*KEPT, "record.json", "recipe.yaml"])
-@pytest.mark.parametrize(
-    "damage",
-    [lambda old: old[: len(old) // 2], lambda old: b"", lambda old: b"[]\n", lambda old: b"\xff" * 40],
-    ids=["cut off", "empty", "a list", "no text"],
-)
-def test_a_damaged_run_is_told_in_words_or_left_out(
-    name: str, damage: Callable[[bytes], bytes], run: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(run, tmp_path / "run")
-    path = tmp_path / "run" / name
-    path.write_bytes(damage(path.read_bytes()))
-    page, told = page_or_error(tmp_path, tmp_path / "run")
-    if page is None:
-        assert str(tmp_path / "run") in told
-        assert not (tmp_path / "report.html").exists()
-    else:
-        assert page.faults == []
+DAMAGES: list[Callable[[bytes], bytes]] = [
+    lambda old: old[: len(old) // 2],
+    lambda old: b"",
+    lambda old: b"[]\n",
+    lambda old: b"\xff" * 40,
+]
+ODD = [None, -1, "text", [], {"a": [1]}, float("nan"), 10**400, [None, None]]
 
 
-def test_a_record_of_odd_values_is_told_in_words_or_left_out(run: Path, tmp_path: Path) -> None:
-    shutil.copytree(run, tmp_path / "run")
-    record = read_json(run / "record.json")
-    for key in record:
-        for odd in (None, -1, "text", [], {"a": [1]}, float("nan"), 10**400, [None, None]):
-            write_json(tmp_path / "run" / "record.json", record | {key: odd})
-            page, told = page_or_error(tmp_path, tmp_path / "run")
-            assert "record" in told if page is None else page.faults == [], (key, odd)
+@pytest.mark.parametrize("place", range(len(KEPT) + 2))
+def test_a_damaged_run_is_told_in_words_or_left_out(place: int, small: Path, tmp_path: Path) -> None:
+    name = [*KEPT, "record.json", "recipe.yaml"][place]
+    whole = (small / name).read_bytes()
+    shutil.copytree(small, tmp_path / "run")
+    # Each way of damage for two files in five, so that the suite stays quick.
+    for damage in (DAMAGES[place % 4], DAMAGES[(place + 1) % 4]):
+        (tmp_path / "run" / name).write_bytes(damage(whole))
+        page, told = page_or_error(tmp_path, tmp_path / "run")
+        assert str(tmp_path / "run") in told if page is None else page.faults == []
+
+
+def test_a_record_of_odd_values_is_told_in_words_or_left_out(small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small, tmp_path / "run")
+    record = read_json(small / "record.json")
+    for place, key in enumerate(record):
+        odd = ODD[place % len(ODD)]
+        write_json(tmp_path / "run" / "record.json", record | {key: odd})
+        page, told = page_or_error(tmp_path, tmp_path / "run")
+        assert "record" in told if page is None else page.faults == [], (key, odd)
 
 
 def test_without_its_tiles_a_run_still_has_its_figures_and_says_what_to_give(run: Path, tmp_path: Path) -> None:
