@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_cuts
+from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_scores, crossed_cuts, kept_curve
 from fake_masks import blob_masks
 
 
@@ -80,3 +80,11 @@ def test_no_tile_has_a_say_in_its_own_threshold() -> None:
 
 def test_a_lone_tile_chooses_for_itself() -> None:
     assert crossed_cuts(peaked(0.6, tiles=1)).tolist() == [0.6]
+
+
+def test_what_is_kept_of_scores_by_threshold_is_their_mean_at_each() -> None:
+    scores = np.random.default_rng(0).integers(0, 11, (len(CANDIDATES), 40)) / 10
+    kept = kept_curve(scores)
+    assert kept["threshold"] == list(CANDIDATES)
+    for row, score in enumerate(kept["score"]):
+        assert score == pytest.approx(sum(scores[row].tolist()) / 40, abs=1e-5)

@@ -7,7 +7,7 @@ synthetic tiles; that trains for some minutes.
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -52,7 +52,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", HEIGHTS)
 def test_a_report_fits_the_screen_and_asks_for_nothing(
-    width: int, scheme: str, report: Path, browser: "Browser", tmp_path: Path
+    width: int, scheme: Literal["light", "dark"], report: Path, browser: "Browser", tmp_path: Path
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     asked, said = list[str](), list[str]()

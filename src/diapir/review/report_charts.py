@@ -17,6 +17,7 @@ _LETTER = 6.2  # units of width, at 11 units of height
 _MOST_POINTS = 1500
 _ROW = 20
 _LONGEST_NAME = 28
+_GREATEST = 1e12
 
 
 class Range(NamedTuple):
@@ -106,13 +107,13 @@ def line_chart(
     """
     curves = [_thinned(curve) for curve in curves]
     known = [
-        (*point,) for curve in curves for point in zip(curve.x, curve.y, strict=True) if all(map(math.isfinite, point))
+        (*point,) for curve in curves for point in zip(curve.x, curve.y, strict=True) if all(map(_is_drawn, point))
     ]
     if not known:
         return figure(title, tag("p", "There is nothing to draw.", class_="missing"))
     heights = [value for curve in curves for part in (curve.y, curve.low, curve.high) for value in part]
     across = x or _range_of([first for first, _ in known], is_padded=False)
-    frame = Frame(across, y or _range_of([value for value in heights if math.isfinite(value)]))
+    frame = Frame(across, y or _range_of([value for value in heights if _is_drawn(value)]))
     inner: list[Child] = [*_bands(frame, bands), *_ticks(frame, axes)]
     if is_diagonal:
         (left, bottom), (right, top) = frame.at(frame.x.first, frame.x.first), frame.at(frame.x.last, frame.x.last)
@@ -129,7 +130,7 @@ def interval_chart(
     title: str, rows: Sequence[Row], *, series: Sequence[str], axis: str, told: str, x: Range | None = None
 ) -> Html:
     """A row for each group, with a dot and a line from end to end for each series."""
-    ends = [end for row in rows for value in row.values if value for end in value if math.isfinite(end)]
+    ends = [end for row in rows for value in row.values if value for end in value if _is_drawn(end)]
     if not ends:
         return figure(title, tag("p", "There is nothing to draw.", class_="missing"))
     step = max(_ROW, 9 * len(series) + 4)
@@ -140,7 +141,7 @@ def interval_chart(
         middle = frame.down(place + 0.5)
         inner.append(tag("text", shortened(row.name, _LONGEST_NAME), x=frame.left - 6, y=middle + 4, text_anchor="end"))
         for number, value in enumerate(row.values):
-            if value is not None:
+            if value is not None and all(map(_is_drawn, value)):
                 inner += _whisker(frame, value, middle + 9 * (number - (len(series) - 1) / 2), number)
     return figure(title, drawing(inner, frame.height, told=told), legend(series))
 
@@ -204,14 +205,19 @@ def legend(names: Sequence[str], *, least: int = 2, kind: str = "c") -> Html | N
 def ticks_of(ends: Range, *, most: int = 6) -> list[float]:
     """Round numbers between two ends, in steps of 1, 2 or 5 times a power of ten."""
     low, high = min(ends), max(ends)
-    if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
         return [low]
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((power * times for times in (1, 2, 5, 10) if power * times >= rough), rough)
     first = math.ceil(low / step - 1e-9)
     count = math.floor(high / step + 1e-9) - first + 1
-    return [round((first + number) * step, 12) for number in range(min(count, 2 * most))]
+    return [(first + number) * step for number in range(min(count, 2 * most))]
+
+
+def _is_drawn(value: float) -> bool:
+    """Whether a number has a place in a chart: beyond what any figure of a run reaches, arithmetic overflows."""
+    return math.isfinite(value) and abs(value) < _GREATEST
 
 
 def _range_of(values: Numbers, *, is_padded: bool = True) -> Range:
@@ -276,9 +282,7 @@ def _bands(frame: Frame, bands: Sequence[Band]) -> list[Child]:
 def _curve(frame: Frame, curve: Curve, number: int, *, kind: str = "c") -> list[Child]:
     colour = f"{kind}{number % _COLOURS}"
     drawn: list[Child] = []
-    points = [
-        frame.at(*point) if all(map(math.isfinite, point)) else None for point in zip(curve.x, curve.y, strict=True)
-    ]
+    points = [frame.at(*point) if all(map(_is_drawn, point)) else None for point in zip(curve.x, curve.y, strict=True)]
     if curve.low:
         drawn += [tag("path", d=path, class_=f"spread {colour}") for path in _spread(frame, curve)]
     drawn.append(tag("path", d=_path(points), class_=f"curve {colour}", fill="none"))
@@ -301,7 +305,7 @@ def _spread(frame: Frame, curve: Curve) -> list[str]:
     """Closed paths of a band, one for each piece that is known without a gap."""
     pieces: list[list[tuple[float, float, float]]] = [[]]
     for point in zip(curve.x, curve.low, curve.high, strict=True):
-        if all(map(math.isfinite, point)):
+        if all(map(_is_drawn, point)):
             pieces[-1].append(point)
         elif pieces[-1]:
             pieces.append([])

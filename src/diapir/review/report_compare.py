@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from diapir.faults import InputError
 from diapir.predict.comparing import Difference, compare_runs, what_differs
 from diapir.review.report_charts import Row, interval_chart, side_by_side
 from diapir.review.report_gallery import changed_part
@@ -53,16 +52,24 @@ def comparison(runs: Sequence[RunView]) -> list[tuple[str, Html]]:
 
 
 def _against(first: RunView, other: RunView) -> str:
-    try:
-        gain, count = (found := _differences(first, other)[0]).gain, found.num_tiles
-    except InputError:
-        return f"{other.name} and {first.name} held out no tile in common, so nobody can say which is better"
+    if why := _why_apart(first, other):
+        return f"nobody can say which of {first.name} and {other.name} is better: {why}"
+    gain, count = (found := _differences(first, other)[0]).gain, found.num_tiles
     told = f"{gain.difference:+.3f} (95 % interval {gain.low:+.3f} to {gain.high:+.3f}) on {count:,} common tiles"
     if gain.low > 0:
         return f"{other.name} is better than {first.name}: {told}"
     if gain.high < 0:
         return f"{other.name} is worse than {first.name}: {told}"
     return f"{other.name} cannot be told from {first.name}: {told}"
+
+
+def _why_apart(first: RunView, other: RunView) -> str:
+    """Why two runs cannot be held against each other; empty where they can."""
+    for run in (first, other):
+        if not run.facts:
+            return f"{run.name} keeps no table of held-out tiles"
+    ids = [{fact["id"] for fact in run.facts} for run in (first, other)]
+    return "" if ids[0] & ids[1] else "they held out no tile in common"
 
 
 def _differences(first: RunView, other: RunView) -> list[Difference]:
@@ -108,10 +115,9 @@ def _memory(run: RunView) -> str:
 def _pair_part(first: RunView, other: RunView) -> Html:
     """The second's scores less the first's, in all and by group, as a table and drawn."""
     title = f"{other.name} less {first.name}"
-    try:
-        found = _differences(first, other)
-    except InputError as error:
-        return join([tag("h3", title), missing(f"{error.faults[0].what}.")])
+    if why := _why_apart(first, other):
+        return join([tag("h3", title), missing(f"There is no difference to show: {why}.")])
+    found = _differences(first, other)
     rows = [
         [
             each.name, f"{each.num_tiles:,}", f"{each.gain.before:.4f}", f"{each.gain.after:.4f}",

@@ -13,7 +13,7 @@ from diapir.recipe.whole import Recipe
 from diapir.review.report_html import Html, details, join, shortened, table, tag
 from diapir.review.report_run import RunView, fact_rows, mapping, plain
 
-_MOST_NOTES, _MOST_FACTS = 30, 16
+_MOST_NOTES, _MOST_FACTS, _MOST_SECTIONS = 30, 16, 200
 
 
 def read_parent(path: Path) -> Recipe:
@@ -112,7 +112,7 @@ def _sections(run: RunView) -> Html | None:
     keys = ("direction", "line", "salt", "known", "file")
     rows = [
         [str(place), *(shortened(plain(mapping(each).get(key)), 80) for key in keys)]
-        for place, each in enumerate(found, 1)
+        for place, each in enumerate(found[:_MOST_SECTIONS], 1)
     ]
     notes = run.record["data"].get("notes")
     told = [tag("li", shortened(plain(note), 400)) for note in notes[:_MOST_NOTES]] if isinstance(notes, list) else []

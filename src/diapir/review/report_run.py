@@ -1,7 +1,5 @@
 """What a report needs of a finished run: read once, held against each other, and what is absent told in words."""
 
-import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +26,8 @@ OpenData = Callable[[Recipe, Path | None], DataSet]
 """The data set of a recipe, from a folder or made by itself, without tiles that are faulty."""
 
 _KEYS = ("recipe", "score", "interval_95", "score_kind", "threshold", "data", "provenance")
-_CHUNK, _MOST_ROWS = 256, 200
+_CHUNK, _MOST_ROWS, _GREATEST = 256, 200, 1e300
+_SHARES = ("score", "threshold")
 _GIVE_DATA = "give the data set that it was trained on with --data"
 
 
@@ -60,7 +59,6 @@ class RunView:
 
     Args:
         name: of its folder, made different from those of other runs in the report.
-        slug: the same for links within the page.
         facts: of each held-out tile, as `read_held_out` has them; empty where the run keeps none.
         found: held-out predictions; a text says why there are none.
         data: the data set; a text says why it is not there.
@@ -68,7 +66,6 @@ class RunView:
     """
 
     name: str
-    slug: str
     folder: Path
     recipe: Recipe
     record: dict[str, Any]
@@ -121,8 +118,7 @@ def read_run(folder: Path, *, name: str, data_path: Path | None, open_data: Open
     tiles = None
     if isinstance(found, Found) and isinstance(data, DataSet):
         tiles = _held_out_tiles(folder, data, found, facts)
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "run"
-    return RunView(name, slug, folder, recipe, record, facts, found, data, tiles)
+    return RunView(name, folder, recipe, record, facts, found, data, tiles)
 
 
 def has_salt(found: Found, threshold: float) -> NDArray[np.bool_]:
@@ -171,8 +167,10 @@ def fact_rows(facts: Mapping[str, Any]) -> list[list[str]]:
 
 def number(value: Any) -> float | None:
     """A finite number; None for anything else."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    # Of whole numbers JSON holds some that no float does.
+    return float(value) if abs(value) < _GREATEST else None
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -185,7 +183,7 @@ def _sound_record(folder: Path) -> dict[str, Any]:
     interval = record["interval_95"]
     is_sound = (
         all(isinstance(record[key], str) for key in ("recipe", "score_kind"))
-        and all(number(record[key]) is not None for key in ("score", "threshold"))
+        and all(0 <= (number(record[key]) or 0) <= 1 and number(record[key]) is not None for key in _SHARES)
         and isinstance(interval, list)
         and len(interval) == 2
         and all(number(end) is not None for end in interval)
@@ -237,7 +235,7 @@ def _find_data(
         if data.digest == wanted:
             return data
     if data_path is not None:
-        return f"the data in {data_path} are not those that it was trained on"
+        return f"the data in {data_path.name} are not those that it was trained on"
     return f"its tiles are not in its folder: {_GIVE_DATA}"
 
 

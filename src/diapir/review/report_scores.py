@@ -17,7 +17,7 @@ from diapir.predict.scoring import Figure, figure_of
 from diapir.predict.threshold import CANDIDATES, candidate_scores
 from diapir.review.report_charts import Curve, Range, Row, chart_note, figure, interval_chart, line_chart, side_by_side
 from diapir.review.report_html import Html, details, join, missing, shortened, table, tag, words
-from diapir.review.report_run import Found, RunView, has_salt, mapping, number, step_figures
+from diapir.review.report_run import Found, RunView, has_salt, mapping, number, plain, step_figures
 
 _SHARE = Range(0, 1)
 _CARDS = 3
@@ -52,7 +52,7 @@ def verdict(run: RunView) -> str:
 def held_out_text(run: RunView) -> str:
     """Which tiles the score is of."""
     folds = run.record.get("folds_held_out")
-    told = ", ".join(map(str, folds)) if isinstance(folds, list) else ""
+    told = shortened(plain(folds), 40) if isinstance(folds, list) and folds else ""
     tiles = f"{len(run.facts):,} held-out tiles" if run.facts else "held-out tiles"
     return f"{tiles} of fold{'s' if ',' in told else ''} {told}" if told else tiles
 

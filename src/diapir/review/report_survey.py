@@ -48,7 +48,6 @@ class SurveyView:
     """
 
     name: str
-    slug: str
     survey: Store | None
     salt: Store | None
     look: SaltLook | None
@@ -85,20 +84,16 @@ def open_surveys(paths: Sequence[Path]) -> list[SurveyView]:
     salts = [store for store in stores if store.facts.get("kind") == "salt"]
     surveys = [store for store in stores if store.facts.get("kind") != "salt"]
     views = []
-    for number_of, salt in enumerate(salts, 1):
+    for salt in salts:
         digest = salt.facts.get("digest")
         survey = next((each for each in surveys if digest and each.facts.get("digest") == digest), None)
         own = [(path, facts) for path, facts in folders if _is_of(facts, salt)]
         place: tuple[Path | None, dict[str, Any]] = own[0] if own else (None, {})
-        views.append(SurveyView(salt.path.name, f"survey-{number_of}", survey, salt, look_at_salt(salt), *place))
+        views.append(SurveyView(salt.path.name, survey, salt, look_at_salt(salt), *place))
     used: list[Any] = [part for view in views for part in (view.survey, view.surfaces)]
-    for survey in surveys:
-        if survey not in used:
-            views.append(SurveyView(survey.path.name, f"survey-{len(views) + 1}", survey, None, None, None, {}))
-    for folder, its_facts in folders:
-        if folder not in used:
-            views.append(SurveyView(folder.name, f"survey-{len(views) + 1}", None, None, None, folder, its_facts))
-    return views
+    alone = [SurveyView(each.path.name, each, None, None, None, {}) for each in surveys if each not in used]
+    sheets = [SurveyView(path.name, None, None, None, path, facts) for path, facts in folders if path not in used]
+    return [*views, *alone, *sheets]
 
 
 def survey_verdict(view: SurveyView) -> str:
