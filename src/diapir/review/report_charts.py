@@ -320,10 +320,10 @@ def _spread(frame: Frame, curve: Curve) -> list[str]:
 def _whisker(frame: Frame, value: tuple[float, float, float], down: float, number: int) -> list[Child]:
     middle, low, high = (frame.across(end) for end in value)
     colour = f"c{number % _COLOURS}"
-    return [
-        tag("line", x1=low, y1=down, x2=high, y2=down, class_=f"whisker {colour}"),
-        tag("circle", cx=middle, cy=down, r=4, class_=colour),
-    ]
+    dot = tag("circle", cx=middle, cy=down, r=4, class_=colour)
+    # Squares beside circles, for colours alone are not seen by all.
+    square = tag("rect", x=middle - 3.5, y=down - 3.5, width=7, height=7, class_=f"square {colour}")
+    return [tag("line", x1=low, y1=down, x2=high, y2=down, class_=f"whisker {colour}"), square if number % 2 else dot]
 
 
 def _thinned(curve: Curve) -> Curve:

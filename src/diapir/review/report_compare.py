@@ -1,5 +1,6 @@
 """Runs side by side: figures in columns, differences on the same tiles, and what differs in how they were made."""
 
+import math
 from collections.abc import Sequence
 
 from diapir.predict.comparing import Difference, compare_runs, what_differs
@@ -122,7 +123,7 @@ def _pair_part(first: RunView, other: RunView) -> Html:
         [
             each.name, f"{each.num_tiles:,}", f"{each.gain.before:.4f}", f"{each.gain.after:.4f}",
             f"{each.gain.difference:+.4f}", f"{each.gain.low:+.4f} to {each.gain.high:+.4f}",
-            f"{each.least_visible:.4f}",
+            f"{each.least_visible:.4f}" if math.isfinite(each.least_visible) else "unknown",
         ]
         for each in found
     ]  # fmt: skip

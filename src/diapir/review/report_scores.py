@@ -20,7 +20,6 @@ from diapir.review.report_html import Html, details, join, missing, shortened, t
 from diapir.review.report_run import Found, RunView, has_salt, mapping, number, plain, step_figures
 
 _SHARE = Range(0, 1)
-_CARDS = 3
 
 
 class Confusion(NamedTuple):
@@ -74,8 +73,7 @@ def score_section(run: RunView) -> Html:
         ("score at threshold 0.5", "not kept" if at_half is None else f"{at_half:.4f}"),
         ("every tile called empty", f"{nothing_score(run):.4f}" if run.facts else "not kept"),
         ("held-out tiles", f"{len(run.facts):,}" if run.facts else "not kept"),
-        ("training", "not kept" if minutes is None else f"{minutes:.1f} min"),
-        ("epochs", str(epochs) if isinstance(epochs, int) else "not kept"),
+        ("training", "not kept" if minutes is None else f"{minutes:.1f} min, {shortened(plain(epochs), 9)} epochs"),
     ]
     shown = [tag("div", tag("dt", name), tag("dd", value)) for name, value in cards]
     kind = f"The score is the competition's: the {record['score_kind']}. The interval is of the mean over these tiles."
@@ -173,11 +171,12 @@ def confusion_words(found: Confusion) -> list[str]:
     """The same in sentences."""
     told = []
     for wrong, right, what in (
-        (found.empty_wrong, found.empty_right, "tiles without salt are given some: each scores 0"),
-        (found.salt_missed, found.salt_right, "tiles with salt are called empty: each scores 0"),
+        (found.empty_wrong, found.empty_right, "tiles without salt are given some"),
+        (found.salt_missed, found.salt_right, "tiles with salt are called empty"),
     ):
         if wrong + right:
-            told.append(f"{wrong:,} of {wrong + right:,} {what} ({wrong / (wrong + right):.1%}).")
+            share = f" ({wrong / (wrong + right):.1%}), and score 0 each" if wrong else ""
+            told.append(f"{wrong:,} of {wrong + right:,} {what}{share}.")
     return told
 
 

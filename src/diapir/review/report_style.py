@@ -60,7 +60,7 @@ svg .plate { fill: var(--card); opacity: .85; }
 .c3 { stroke: var(--s3); fill: var(--s3); stroke-dasharray: 9 3 2 3; }
 .c4 { stroke: var(--s4); fill: var(--s4); stroke-dasharray: 4 2; }
 .p0 { stroke: #0072b2; fill: #0072b2; } .p1 { stroke: #d55e00; fill: #d55e00; stroke-dasharray: 7 3; }
-circle, .whisker { stroke-dasharray: none; }
+circle, .square, .whisker { stroke-dasharray: none; }
 .whisker { stroke-width: 2; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; list-style: none; margin: .3rem 0 0; padding: 0;
   font-size: .88rem; }

@@ -8,7 +8,7 @@ from typing import Any
 
 from diapir.faults import InputError
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Train
-from diapir.review.report_charts import Band, Curve, line_chart, side_by_side
+from diapir.review.report_charts import Band, Curve, Range, line_chart, side_by_side
 from diapir.review.report_html import Html, details, join, missing, shortened, table, tag
 from diapir.review.report_run import RunView, mapping, number, plain, step_figures
 from diapir.train.epoch_log import LOG, read_log
@@ -119,7 +119,7 @@ def _logs(folder: Path) -> Iterator[tuple[str, Epochs]]:
 
 def _charts(found: Learned) -> Iterator[Html]:
     longest = max(found.logs.values(), key=len)
-    bands = [Band(name, first - 1, last) for name, first, last in _spans(longest)]
+    bands = [Band(name, first - 0.5, last + 0.5) for name, first, last in _spans(longest)]
     for title, key, axis in (
         ("Loss", "loss", "loss of the stage"),
         ("Score of held-out tiles", "score", "score"),
@@ -134,7 +134,12 @@ def _charts(found: Learned) -> Iterator[Html]:
         told = "; ".join(f"{curve.name}: from {curve.y[0]:.4g} to {curve.y[-1]:.4g}" for curve in curves)
         stages = ", ".join(band.name for band in bands)
         yield line_chart(
-            title, curves, axes=("epoch", axis), told=f"{title} by epoch, stages {stages}. {told}.", bands=bands
+            title,
+            curves,
+            axes=("epoch", axis),
+            told=f"{title} by epoch, stages {stages}. {told}.",
+            x=Range(0.5, len(longest) + 0.5),
+            bands=bands,
         )
 
 
