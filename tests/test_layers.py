@@ -16,7 +16,7 @@ PACKAGE = Path(diapir.__file__).parent
 ROWS = (
     {"__main__"},
     {"cli"},
-    {"cli_data", "cli_survey"},
+    {"cli_data", "cli_review", "cli_survey"},
     {"review"},
     {"volume"},
     {"pipeline"},
@@ -28,7 +28,7 @@ ROWS = (
 )
 RANKS = {part: -row for row, parts in enumerate(ROWS) for part in parts}
 # The command line alone imports inside functions, so that `diapir --help` needs no torch.
-LATE_IMPORTERS = {"cli", "cli_data", "cli_survey"}
+LATE_IMPORTERS = {"cli", "cli_data", "cli_review", "cli_survey"}
 # Packages of an extra may be absent, and are loaded by name where a user asks for them.
 EXTRAS_LOADERS = {Path("train/tracking.py"), Path("pipeline/onnx_files.py")}
 FORBIDDEN_NAMES = {"utils", "helpers", "core", "common", "base", "misc", "manager", "engine", "registry", "factory"}
@@ -38,7 +38,7 @@ UNSAFE_CALLS = {"torch.load", "torch.hub.load", "torch.jit.load", "pandas.read_p
 UNSAFE_CALLS |= {"yaml.unsafe_load", "yaml.full_load", "yaml.UnsafeLoader", "yaml.FullLoader", "yaml.Loader"}
 LONGEST_FILE, LONGEST_BODY, FEWEST_FILES = 400, 60, 3
 # What commands load before they know that they need torch.
-LIGHT_PARTS = ("cli", "cli_data", "cli_survey", "faults", "processor", "runs", "recipe", "data")
+LIGHT_PARTS = ("cli", "cli_data", "cli_review", "cli_survey", "faults", "processor", "runs", "recipe", "data")
 # In one process, for starting one for each takes longer than all their imports.
 IMPORT_EACH = """
 import importlib

@@ -15,6 +15,8 @@ import typer
 
 from diapir import __version__
 from diapir.cli_data import data_app
+from diapir.cli_review import report as report_page
+from diapir.cli_review import review_app, serve
 from diapir.cli_survey import survey_app
 from diapir.faults import InputError, report
 from diapir.processor import is_first_process, tune_process
@@ -33,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(survey_app, name="survey")
+app.add_typer(review_app, name="review")
 
 _MOST_ALIKE = 50
 
@@ -288,6 +291,10 @@ def find_lr(
     settings = model_alone(settings, model) if model else settings
     sweep = find_rate(settings, open_data(data), out)
     print(f"{out}: the loss falls fastest at {sweep.steepest:.2g}; the recipe has {settings.stages[0].optimiser.lr:g}")
+
+
+app.command("report")(report_page)
+app.command("serve")(serve)
 
 
 def main() -> None:

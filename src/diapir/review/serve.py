@@ -4,24 +4,21 @@ import errno
 import ipaddress
 import socket
 import webbrowser
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
+from fastapi import APIRouter
 
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.review.access import Security, spoken_names
 from diapir.review.app import build_app
+from diapir.review.correction_routes import correction_routes
 from diapir.review.limits import USUAL, Limits
-
-
-@dataclass(frozen=True)
-class _Models:
-    """Nothing but models."""
-
-    models: Mapping[str, Path]
-
+from diapir.review.page_routes import page_routes
+from diapir.review.sources import Sources, open_sources
+from diapir.review.survey_routes import survey_routes
+from diapir.review.tile_routes import tile_routes
 
 _SHORTEST_TOKEN = 16
 _HOW_TO_TOKEN = "python -c 'import secrets; print(secrets.token_urlsafe())' makes one"
@@ -54,10 +51,11 @@ def serve(
     try:
         address = str(listener.getsockname()[0])
         security = _security(address, host, token=token, names=names)
-        models = _named(paths)
-        app = build_app(_Models(models), security=security, limits=limits)
+        sources = open_sources(paths)
+        app = build_app(sources, security=security, limits=limits, rooms=_rooms(sources))
         told = f"http://{_spoken(address)}:{listener.getsockname()[1]}/"
-        print(f"{told} serves {', '.join(models) or 'no models'}; Ctrl-C ends it", flush=True)
+        names_of_all = [*sources.runs, *(sources.models.keys() - sources.runs.keys()), *sources.surveys]
+        print(f"{told} serves {', '.join(names_of_all)}; Ctrl-C ends it", flush=True)
         if open_browser:
             webbrowser.open(f"{told}?token={token}" if token else told)
         config = uvicorn.Config(
@@ -73,6 +71,16 @@ def serve(
         uvicorn.Server(config).run(sockets=[listener])
     finally:
         listener.close()
+
+
+def _rooms(sources: Sources) -> list[APIRouter]:
+    """What the page shows, and what it asks for."""
+    return [
+        page_routes(sources),
+        tile_routes(sources.runs),
+        survey_routes(sources.surveys),
+        correction_routes(sources),
+    ]
 
 
 def _faults_of_token(token: str | None) -> list[Fault]:
@@ -132,16 +140,3 @@ def _spoken(address: str) -> str:
     """An address as browsers want it; of all interfaces the loopback one."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
     return f"[{shown}]" if ":" in shown else shown
-
-
-def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Folders by their names, with a number behind those of one name."""
-    found: dict[str, Path] = {}
-    for path in paths:
-        own = path.resolve().name
-        name, number = own, 1
-        while name in found:
-            number += 1
-            name = f"{own}-{number}"
-        found[name] = path
-    return found
