@@ -1,6 +1,7 @@
 """What the viewer's tests look at: a made survey with salt in it, and a run of two members, without any training."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def write_viewed_survey(
     probability = np.where(live[..., None], np.clip(0.02 + 0.96 * smear, 0, 1), 0)
     spread = 0.25 * np.sqrt(probability * (1 - probability))
     spread[9] = np.minimum(spread[9] + 0.1, 0.5)
-    salt = {
+    salt: dict[str, NDArray[Any]] = {
         "probability": probability.astype(np.float16),
         "disagreement": np.where(live[..., None], spread, 0).astype(np.float16),
         "mask": (probability > 0.5).astype(np.uint8),
@@ -99,4 +100,4 @@ def _wrong(masks: NDArray[np.uint8], by: float, *, seed: int) -> NDArray[np.floa
     smeared = gaussian_filter(moved, (0, 2.5, 2.5))
     doubt = gaussian_filter(rng.normal(size=masks.shape), (0, 9, 9))
     doubt /= max(float(np.abs(doubt).max()), 1e-6)
-    return np.clip(smeared + 0.45 * doubt * (0.2 + smeared), 0, 1).astype(np.float16)
+    return np.asarray(np.clip(smeared + 0.45 * doubt * (0.2 + smeared), 0, 1), np.float16)

@@ -20,7 +20,7 @@ MODULES = sorted(STATIC.glob("*.js"))
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
     folder = tmp_path_factory.mktemp("viewed")
-    write_viewed_survey(folder, shape=(20, 20, 20))
+    write_viewed_survey(folder, shape=(20, 20, 40))
     app = FastAPI()
     app.include_router(page_routes(open_sources([folder / "survey.zarr", folder / "salt.zarr"])))
     return TestClient(app)

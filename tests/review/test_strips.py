@@ -11,6 +11,7 @@ from diapir.review.background import Slow, StillWorking
 from diapir.review.sources import SurveySource, open_sources
 from diapir.review.strips import Bytes, Kept, Key, Strips, read_strip
 from diapir.review.whole_volumes import TimeSlices, read_slab
+from diapir.volume.line_numbers import DIRECTIONS
 from fake_viewed import write_viewed_survey
 
 SHAPE = (36, 40, 50)
@@ -89,9 +90,7 @@ def test_many_threads_get_the_same_sections_within_the_bound(source: SurveySourc
 def test_small_pieces_and_short_strips_change_nothing(
     source: SurveySource, volume: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = {
-        along: [read_strip(source, volume, along, number) for number in range(2)] for along in ("inline", "crossline")
-    }  # type: ignore[arg-type]
+    whole = {along: [read_strip(source, volume, along, number) for number in range(2)] for along in DIRECTIONS}
     slab = read_slab(source, volume, 0, lambda words: None)
     monkeypatch.setattr(strips, "_PIECE_BYTES", 1)
     monkeypatch.setattr(whole_volumes, "_PIECE_BYTES", 1)
