@@ -196,9 +196,8 @@ def test_rows_beyond_the_tiles_are_refused(folder: Path, tmp_path: Path) -> None
 def test_edited_masks_are_shown_beside_the_probabilities_they_were_made_of(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "run", tmp_path / "run")
     text = (tmp_path / "run" / "recipe.yaml").read_text()
-    text = text.replace(
-        "- do: submit\n  of: both", "- do: post-process\n  name: edited\n  of: both\n- do: submit\n  of: edited"
-    )
+    submit = "- do: submit\n  name: submit\n  of: "
+    text = text.replace(f"{submit}both", f"- do: post-process\n  name: edited\n  of: both\n{submit}edited")
     assert "edited" in text
     (tmp_path / "run" / "recipe.yaml").write_text(text)
     digest = read_recipe(tmp_path / "run" / "recipe.yaml").digest
