@@ -148,6 +148,11 @@ def test_what_is_cut_off_is_refused(start: bytes) -> None:
         read(start)
 
 
+def test_a_big_tiff_is_told_by_name() -> None:
+    with pytest.raises(ValueError, match="found a BigTIFF; save it as plain TIFF"):
+        read(b"II+\0" + tiff(np.zeros((20, 13), np.uint8))[4:])
+
+
 @settings(max_examples=60)
 @given(data=st.data(), values=arrays.arrays(np.uint8, (12, 5)))
 def test_changed_bytes_give_pixels_or_words(data: st.DataObject, values: NDArray[np.uint8]) -> None:

@@ -142,7 +142,6 @@ class NetQueue:
 
     def release(self, job: Job) -> None:
         """Forget an image: if it is not done yet, nothing more is done for it."""
-        job.future.cancel()
         with self._changed:
             self._held.discard(job)
             if job in self._jobs:
