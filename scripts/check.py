@@ -38,6 +38,8 @@ BENCHMARKS = {
     "survey_kills": [],
     "survey_workers": [],
     "survey_iou": [],
+    "segment_service": [],
+    "viewer_speed": [],
 }
 
 
