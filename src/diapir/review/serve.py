@@ -52,7 +52,7 @@ def serve(
         address = str(listener.getsockname()[0])
         security = _security(address, host, token=token, names=names)
         sources = open_sources(paths)
-        app = build_app(sources, security=security, limits=limits, rooms=_rooms(sources))
+        app = build_app(sources, security=security, limits=limits, rooms=rooms_of(sources))
         told = f"http://{_spoken(address)}:{listener.getsockname()[1]}/"
         names_of_all = [*sources.runs, *(sources.models.keys() - sources.runs.keys()), *sources.surveys]
         print(f"{told} serves {', '.join(names_of_all)}; Ctrl-C ends it", flush=True)
@@ -73,7 +73,7 @@ def serve(
         listener.close()
 
 
-def _rooms(sources: Sources) -> list[APIRouter]:
+def rooms_of(sources: Sources) -> list[APIRouter]:
     """What the page shows, and what it asks for."""
     return [
         page_routes(sources),
