@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,17 +34,27 @@ SURVEY, TILES = "#/survey/survey.zarr", "#/tiles/run"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("viewed")
-    # As wide as a picture for the docs needs; a second to make.
-    shape = (96, 120, 160) if os.environ.get("DIAPIR_PICTURES") else (48, 60, 80)
-    write_viewed_survey(folder, shape=shape, dead=True)
-    write_viewed_run(folder, count=40 if os.environ.get("DIAPIR_PICTURES") else 16)
-    return folder
+    write_viewed_survey(folder, shape=(48, 60, 80), dead=True)
+    write_viewed_run(folder, count=16)
+    with served(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
-def address(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """As much as a picture wants to show."""
+    folder = tmp_path_factory.mktemp("pictured")
+    write_viewed_survey(folder, shape=(96, 120, 160), dead=True)
+    write_viewed_run(folder, count=40)
+    with served(folder) as address:
+        yield address
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of pages on a survey, its salt, a run and its tiles."""
     sources = open_sources([folder / name for name in ("run", "tiles", "survey.zarr", "salt.zarr")])
     app = FastAPI()
 
@@ -53,7 +64,7 @@ def address(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         answer.headers["Content-Security-Policy"] = POLICY
         return answer
 
-    cache = tmp_path_factory.mktemp("cache")
+    cache = folder / "cache"
     for routes in (page_routes(sources), tile_routes(sources.runs), survey_routes(sources.surveys, cache=cache)):
         app.include_router(routes)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
@@ -367,12 +378,12 @@ def test_nothing_is_wider_than_a_small_screen(page: Page, address: str) -> None:
 
 @pytest.mark.skipif(not os.environ.get("DIAPIR_PICTURES"), reason="writes pictures of the docs: DIAPIR_PICTURES=1")
 @pytest.mark.parametrize("width", [1400, 400])
-def test_pictures_for_the_docs(page: Page, address: str, width: int) -> None:
+def test_pictures_for_the_docs(page: Page, pictured: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     first = None
     for name, place in (("survey", f"{SURVEY}/inline/140"), ("tiles", TILES), ("tile", f"{TILES}/{{first}}")):
         page.goto("about:blank")
-        open_at(page, address, place.format(first=first))
+        open_at(page, pictured, place.format(first=first))
         page.wait_for_timeout(1500)
         if name == "tiles":
             first = page.locator("#gallery a").nth(3).get_attribute("data-id")
