@@ -46,10 +46,12 @@ TRAVERSALS = (
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    stores = write_viewed_survey(tmp_path_factory.mktemp("joined"))
-    sources = open_sources([served_run(tmp_path_factory), *(store.path for store in stores)])
-    with running(build_app(sources, security=Security(), rooms=rooms_of(sources))) as found:
-        yield found
+    folder = tmp_path_factory.mktemp("joined")
+    sources = open_sources([served_run(tmp_path_factory), *(store.path for store in write_viewed_survey(folder))])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        with running(build_app(sources, security=Security(), rooms=rooms_of(sources))) as found:
+            yield found
 
 
 @pytest.fixture(scope="module")

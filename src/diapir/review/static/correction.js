@@ -26,7 +26,8 @@ export async function openCorrection({ host, title, source, target, picture, onc
   host.replaceChildren(make("section", { class: "correction", "aria-label": `Correct ${title}` }, make("div", { class: "toolbar" }, back, make("h1", { text: `Correct ${title}` })), place));
   back.focus();
   function close() {
-    opened?.leave?.();
+    if (opened?.isDirty() && !confirm("What you drew here is not saved. Leave it?")) return;
+    opened?.leave();
     host.replaceChildren(...before);
     onclose();
   }

@@ -27,7 +27,7 @@ export function makeControls({ survey, settings, change, move, turn, jump, corre
       make("ol", { id: "worst", class: "worst" }),
     ]) : null,
     has("amplitude") ? group("Amplitudes", "panel-amplitudes", amplitudeControls({ settings, change })) : lack("The survey itself was not opened: name its store beside the salt to see amplitudes."),
-    has("amplitude") ? make("div", { class: "panel" }, make("button", { type: "button", id: "correct", text: "Correct", onclick: correct })) : null,
+    has("amplitude") ? make("div", { class: "panel" }, make("button", { type: "button", id: "correct", disabled: true, text: "Correct", onclick: correct })) : null,
     make("p", { class: "quiet", text: [survey.source, survey.model && `salt found by ${survey.model.name}`].filter(Boolean).join("; ") }));
   return { bar: sectionControls({ survey, number, move, turn }), panel, cut, number, place: make("input", { type: "range", id: "place", min: 0, step: 1, "aria-label": "Section" }) };
 }

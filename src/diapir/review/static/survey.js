@@ -69,8 +69,13 @@ export async function showSurvey(host, [name, direction, number]) {
     controls.place.max = axes.last(state.direction);
     Object.assign(controls.number, { min: first, max: axes.valueAt(state.direction, axes.last(state.direction)), step: state.direction === "sample" ? "any" : step });
     byId("number-unit").textContent = state.direction === "sample" ? survey.unit : "";
-    if (byId("correct")) byId("correct").disabled = state.direction === "sample";
+    allowCorrection();
     disagreement.show(state.direction);
+  }
+
+  // Not before there is something to draw on.
+  function allowCorrection() {
+    if (byId("correct")) byId("correct").disabled = state.direction === "sample" || !state.section;
   }
 
   function move(placeOf, event) {
@@ -129,6 +134,7 @@ export async function showSurvey(host, [name, direction, number]) {
     const before = state.section;
     if (!state.view || before?.rows !== section.rows || before?.columns !== section.columns) state.view = wholeView(section);
     state.section = section;
+    allowCorrection();
     state.shown = { direction: state.direction, place: state.place };
     paint();
     timed("section", start);

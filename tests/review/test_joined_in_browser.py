@@ -1,0 +1,96 @@
+"""From the viewer to the editor, to the history of review and back, as `diapir serve` puts them together."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Dialog, Error, Page, expect, sync_playwright
+
+from diapir.review.access import Security
+from diapir.review.app import build_app
+from diapir.review.serve import rooms_of
+from diapir.review.sources import open_sources
+from fake_service import running
+from fake_viewed import write_viewed_survey
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LINES, WAIT_MS = (110, 112), 30_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        except Error as error:
+            pytest.skip(f"needs a browser, /usr/bin/chromium: {str(error).splitlines()[0]}")
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("joined")
+    sources = open_sources([store.path for store in write_viewed_survey(folder)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        with running(build_app(sources, security=Security(), rooms=rooms_of(sources))) as port:
+            yield f"http://127.0.0.1:{port}/"
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    page, broken = context.new_page(), list[str]()
+    page.set_default_timeout(WAIT_MS)
+    expect.set_options(timeout=WAIT_MS)
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.on("console", lambda line: broken.append(line.text) if "Content Security" in line.text else None)
+    yield page
+    context.close()
+    assert broken == [], "scripts of the page failed"
+
+
+def draw(page: Page, *, down: float) -> None:
+    """A stroke across the middle of the picture."""
+    page.wait_for_selector("#editor-canvas-hints")
+    box = page.locator("#editor-canvas-hints").bounding_box()
+    assert box is not None
+    page.select_option("#editor-paints", "1")
+    page.click("#editor-brush")
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + down * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + down * box["height"], steps=5)
+    page.mouse.up()
+
+
+def test_a_section_is_corrected_from_the_viewer_and_found_in_review(page: Page, address: str) -> None:
+    page.goto(f"{address}#/survey/survey.zarr/inline/{LINES[0]}")
+    page.click("#correct")
+    draw(page, down=0.1)
+    page.click("#editor-save")
+    expect(page.locator("#editor-words")).to_contain_text("saved as correction 1")
+    page.click("#editor-back")
+    expect(page.locator("#correct")).to_be_visible()
+    page.goto(f"{address}#/review/survey.zarr")
+    expect(page.locator("#review-history")).to_contain_text(f"inline {LINES[0]}")
+
+
+def test_a_drawing_that_was_not_saved_is_not_lost_by_a_slip(page: Page, address: str) -> None:
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
+    page.goto(f"{address}#/survey/survey.zarr/inline/{LINES[1]}")
+    page.click("#correct")
+    draw(page, down=0.9)
+    page.click("#editor-back")
+    expect(page.locator("#editor-canvas-hints")).to_be_visible()
+    assert "not saved" in asked[0]
+    page.click("#editor-undo")
+    page.click("#editor-back")
+    expect(page.locator("#correct")).to_be_visible()
+    assert len(asked) == 1
