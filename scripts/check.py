@@ -33,7 +33,7 @@ BENCHMARKS = {
     "synthetic_realism": [REAL_TILES],
     "gate_separation": [REAL_TILES],
     "ingest_speed": [],
-    "survey_speed": ["--tiles", "4"],
+    "survey_speed": ["--tiles", "4", "--lines", "48"],
     "survey_memory": [],
     "survey_kills": [],
     "survey_workers": [],
