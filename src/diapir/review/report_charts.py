@@ -18,6 +18,8 @@ _MOST_POINTS = 1500
 _ROW = 20
 _LONGEST_NAME = 28
 _GREATEST = 1e12
+_LEAST = 1e-100
+"""Of a difference: one that is smaller has no inverse."""
 
 
 class Range(NamedTuple):
@@ -223,8 +225,8 @@ def _is_drawn(value: float) -> bool:
 def _range_of(values: Numbers, *, is_padded: bool = True) -> Range:
     low, high = min(values), max(values)
     spare = (high - low) * 0.06 if is_padded else 0.0
-    if high == low:
-        spare = abs(high) * 0.1 or 0.5
+    if high - low < _LEAST:
+        spare = abs(high) * 0.1 if abs(high) > _LEAST else 0.5
     return Range(low - spare, high + spare)
 
 
