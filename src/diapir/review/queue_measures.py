@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ from diapir.pipeline.plan import SURVEY_TILES
 from diapir.pipeline.predictions import Predictions, read_predictions
 from diapir.predict.comparing import boundary_px
 from diapir.recipe.steps import PredictStep
+from diapir.review.found_once import found_once
 from diapir.review.subjects import Subject, SurveySubject, TileSubject
 from diapir.review.targets import Target, section_target
-from diapir.runs import json_digest, locked_folder, read_json, write_json
+from diapir.runs import json_digest
 from diapir.volume.gate_lines import novelty
 from diapir.volume.gate_sampling import survey_statistics
 from diapir.volume.line_numbers import DIRECTIONS, Direction
@@ -27,13 +27,9 @@ from diapir.volume.store import STRIP, Store, read_map, read_volume
 
 Floats = NDArray[np.float64]
 
-FOUND = "found"
-"""Folder beside the records for what can be found again."""
 MEASURES = ("disagreement", "boundary", "novelty")
 
-_FILE = "measures.json"
 _VERSION = 1
-_WAIT_S = 3600.0
 _BLOCK = 256  # traces: with 16 lines of 2000 samples, 25 MB of masks and disagreement
 _TILES_AT_ONCE = 512
 _MANY_DIGITS = 6
@@ -65,17 +61,14 @@ def measures_of(subject: Subject) -> Measures:
     Raises:
         InputError: the stores or the run are damaged.
     """
-    key = _key(subject)
-    folder = subject.store.folder / FOUND
-    known = _kept(folder / _FILE, key)
-    if known is not None:
-        return known
-    with locked_folder(folder, wait_s=_WAIT_S):
-        known = _kept(folder / _FILE, key)
-        if known is None:
-            known = _of_survey(subject) if isinstance(subject, SurveySubject) else _of_tiles(subject)
-            write_json(folder / _FILE, _to_json(known, key))
-    return known
+    return found_once(
+        subject.store,
+        "measures.json",
+        key=_key(subject),
+        find=lambda: _of_survey(subject) if isinstance(subject, SurveySubject) else _of_tiles(subject),
+        read=_read,
+        to_json=_to_json,
+    )
 
 
 def _key(subject: Subject) -> str:
@@ -240,27 +233,21 @@ def _unknown(count: int) -> Floats:
     return np.full(count, np.nan)
 
 
-def _to_json(found: Measures, key: str) -> dict[str, Any]:
+def _to_json(found: Measures) -> dict[str, Any]:
     columns = {name: [_figure(value) for value in getattr(found, name).tolist()] for name in MEASURES}
     targets = [[target.kind, target.name] for target in found.targets]
-    return {"key": key, "notes": list(found.notes), "targets": targets, **columns}
+    return {"notes": list(found.notes), "targets": targets, **columns}
 
 
 def _figure(value: float) -> float | None:
     return float(f"{value:.{_MANY_DIGITS}g}") if math.isfinite(value) else None
 
 
-def _kept(path: Path, key: str) -> Measures | None:
-    """What was measured before; None where it is not there, is of something else, or makes no sense."""
-    if not path.exists():
-        return None
-    try:
-        raw = read_json(path)
-        targets = tuple(Target.of(kind, name) for kind, name in raw["targets"])
-        columns = {
-            name: np.array([math.nan if value is None else float(value) for value in raw[name]]) for name in MEASURES
-        }
-        is_own = raw["key"] == key and all(len(column) == len(targets) for column in columns.values())
-        return Measures(targets, **columns, notes=tuple(map(str, raw["notes"]))) if is_own else None
-    except (InputError, KeyError, TypeError, ValueError):
-        return None
+def _read(raw: Any) -> Measures:
+    targets = tuple(Target.of(kind, name) for kind, name in raw["targets"])
+    columns = {
+        name: np.array([math.nan if value is None else float(value) for value in raw[name]]) for name in MEASURES
+    }
+    if any(len(column) != len(targets) for column in columns.values()):
+        raise ValueError("a figure for each target is wanted")
+    return Measures(targets, **columns, notes=tuple(map(str, raw["notes"])))

@@ -54,8 +54,7 @@ def serve(
         sources = open_sources(paths)
         app = build_app(sources, security=security, limits=limits, rooms=rooms_of(sources))
         told = f"http://{_spoken(address)}:{listener.getsockname()[1]}/"
-        names_of_all = [*sources.runs, *(sources.models.keys() - sources.runs.keys()), *sources.surveys]
-        print(f"{told} serves {', '.join(names_of_all)}; Ctrl-C ends it", flush=True)
+        print(f"{told} serves {', '.join([*sources.models, *sources.surveys])}; Ctrl-C ends it", flush=True)
         if open_browser:
             webbrowser.open(f"{told}?token={token}" if token else told)
         config = uvicorn.Config(

@@ -3,19 +3,17 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diapir.data.mosaic import NONE, neighbours
-from diapir.faults import InputError
 from diapir.pipeline.mosaics import mosaics_of
 from diapir.predict.mosaic_rules import are_walls
 from diapir.review.corrections import undone_numbers
+from diapir.review.found_once import found_once
 from diapir.review.merging import Mask
-from diapir.review.queue_measures import FOUND
 from diapir.review.records import Correction
 from diapir.review.subjects import Subject, SurveySubject, TileSubject
 from diapir.review.suggestion_rules import (
@@ -29,14 +27,13 @@ from diapir.review.suggestion_rules import (
     walls_of,
 )
 from diapir.review.targets import Target
-from diapir.runs import json_digest, locked_folder, read_json, write_json
+from diapir.runs import json_digest
 from diapir.volume.sections import axis_of, place_of
 
 Sort = Literal["vertical", "seam", "confident"]
 SORTS: tuple[Sort, ...] = ("vertical", "seam", "confident")
 
-_FILE, _VERSION = "suggestions.json", 1
-_WAIT_S = 3600.0
+_VERSION = 1
 _MOST = 500  # of a sort: more than anybody answers
 
 
@@ -75,16 +72,14 @@ def suggestions_of(subject: Subject) -> tuple[Suggestion, ...]:
     Raises:
         InputError: the run or the store is damaged.
     """
-    key, folder = _identity(subject), subject.store.folder / FOUND
-    known = _kept(folder / _FILE, key)
-    if known is not None:
-        return known
-    with locked_folder(folder, wait_s=_WAIT_S):
-        known = _kept(folder / _FILE, key)
-        if known is None:
-            known = tuple(_looked_for(subject))
-            write_json(folder / _FILE, {"key": key, "suggestions": [each.to_json() for each in known]})
-    return known
+    return found_once(
+        subject.store,
+        "suggestions.json",
+        key=_identity(subject),
+        find=lambda: tuple(_looked_for(subject)),
+        read=_read,
+        to_json=lambda found: {"suggestions": [each.to_json() for each in found]},
+    )
 
 
 def open_suggestions(found: Iterable[Suggestion], records: Iterable[Correction]) -> list[Suggestion]:
@@ -244,21 +239,12 @@ def _identity(subject: Subject) -> str:
     return json_digest({"version": _VERSION, "run": None if run is None else run.record.get("identity")})
 
 
-def _kept(path: Path, key: str) -> tuple[Suggestion, ...] | None:
-    """What was found before; None where it is not there, is of something else, or makes no sense."""
-    if not path.exists():
-        return None
-    try:
-        raw = read_json(path)
-        if raw["key"] != key:
-            return None
-        found = []
-        for each in raw["suggestions"]:
-            target = Target.of(each["target"]["kind"], each["target"]["name"])
-            fields = {name: each[name] for name in ("words", "strength", "row", "column")}
-            if each["sort"] not in SORTS:
-                return None
-            found.append(Suggestion(each["sort"], target, **fields))
-        return tuple(found)
-    except (InputError, KeyError, TypeError, ValueError):
-        return None
+def _read(raw: Any) -> tuple[Suggestion, ...]:
+    found = []
+    for each in raw["suggestions"]:
+        target = Target.of(each["target"]["kind"], each["target"]["name"])
+        fields = {name: each[name] for name in ("words", "strength", "row", "column")}
+        if each["sort"] not in SORTS:
+            raise ValueError("one of the sorts that are looked for is wanted")
+        found.append(Suggestion(each["sort"], target, **fields))
+    return tuple(found)
