@@ -1,5 +1,5 @@
 // The buttons and sliders of the editor; what they do is told to it by functions.
-import { make } from "./editor-dom.js";
+import { make } from "./shell.js";
 import { NONE, SALT, UNKNOWN } from "./editor-pixels.js";
 
 export const TOOLS = [

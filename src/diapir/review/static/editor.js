@@ -1,6 +1,7 @@
 // An editor of masks on a canvas: brush, eraser, polygon, fill above a probability, undo and redo; by mouse, touch or keys.
 import { makeControls } from "./editor-controls.js";
-import { make, needStyles } from "./editor-dom.js";
+import { needStyles } from "./editor-dom.js";
+import { make } from "./shell.js";
 import { paintHints, paintMask } from "./editor-paint.js";
 import {
   NONE, SALT, addStep, changeBetween, countDiffering, drawStroke, fillPolygon, fillRegion, floodAbove, newSteps, redoStep, undoStep,

@@ -1,5 +1,5 @@
 // What was done: every record, the latest first, and how to take it back.
-import { make } from "./editor-dom.js";
+import { make } from "./shell.js";
 import { historyOf, undoRecord } from "./review-api.js";
 
 const DEEDS = { drawn: "drew", accepted: "accepted a suggestion", refused: "kept the label", undone: "took back" };

@@ -1,5 +1,5 @@
 // What to look at next, and why.
-import { make } from "./editor-dom.js";
+import { make } from "./shell.js";
 import { queueOf } from "./review-api.js";
 
 export async function showQueue(host, page) {

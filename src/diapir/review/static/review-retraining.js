@@ -1,5 +1,5 @@
 // Training on corrections: begin, watch, stop, and what it came to on the same pixels.
-import { make } from "./editor-dom.js";
+import { make } from "./shell.js";
 import { beginRetraining, retrainingPicture, retrainingState, stopRetraining } from "./review-api.js";
 
 const EVERY_MS = 2000;

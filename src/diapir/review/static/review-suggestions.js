@@ -1,5 +1,5 @@
 // Labels that may be wrong: the label, what is proposed, and both answers.
-import { make } from "./editor-dom.js";
+import { make } from "./shell.js";
 import { paintGreys, paintMask } from "./editor-paint.js";
 import { answerSuggestion, correctedMask, greysOf, suggestedMask, suggestionsOf } from "./review-api.js";
 

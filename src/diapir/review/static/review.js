@@ -1,5 +1,6 @@
 // The page of review: what to look at next, doubtful labels, what was done, and training on it.
-import { make, needStyles } from "./editor-dom.js";
+import { needStyles } from "./editor-dom.js";
+import { make } from "./shell.js";
 import { paintGreys } from "./editor-paint.js";
 import { openEditor } from "./editor.js";
 import { correctedMask, greysOf, probabilityOf, saveCorrection, setWho, who } from "./review-api.js";
