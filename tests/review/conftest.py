@@ -1,9 +1,11 @@
 """Runs and stores that several tests of review look at; copied where they are changed."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Error, sync_playwright
 
 from fake_review import write_survey, write_survey_run, write_tile_run
 
@@ -22,3 +24,18 @@ def made_review(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def review(made_review: Path, tmp_path: Path) -> Path:
     """The same, to be changed."""
     return Path(shutil.copytree(made_review, tmp_path / "review"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for each file, for while it is there no other test of the process can have a loop of its own."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("needs a browser: install chromium")
+    with sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except Error as error:
+            pytest.skip(f"needs a browser that starts: {str(error).splitlines()[0]}")
+        yield started
+        started.close()

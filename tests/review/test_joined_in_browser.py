@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from diapir.review.access import Security
 from diapir.review.app import build_app
@@ -15,17 +15,6 @@ from fake_viewed import write_viewed_survey
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 LINES, WAIT_MS = (110, 112), 30_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        except Error as error:
-            pytest.skip(f"needs a browser, /usr/bin/chromium: {str(error).splitlines()[0]}")
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

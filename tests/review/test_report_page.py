@@ -5,7 +5,6 @@ synthetic tiles; that trains for some minutes.
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,22 +18,10 @@ from fake_report_run import write_fake_run
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-CHROMIUM = Path("/usr/bin/chromium")
 ROOT = Path(__file__).parents[2]
 WANTED = os.environ.get("DIAPIR_SCREENSHOTS")
 HEIGHTS = {1400: 2600, 400: 2600}
 """Width of the page, and how much of its length the docs show."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs a browser: {CHROMIUM} (apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import uvicorn
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from diapir.review.records import CorrectionStore, history, mask_of
 from diapir.runs import read_json
@@ -19,17 +19,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROWS, COLUMNS = 120, 32
 OPEN = "button[data-target='inline-{}']"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        except Error as error:
-            pytest.skip(f"needs a browser, /usr/bin/chromium: {str(error).splitlines()[0]}")
-        yield started
-        started.close()
 
 
 @pytest.fixture

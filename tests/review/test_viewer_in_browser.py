@@ -6,7 +6,6 @@ DIAPIR_PICTURES=1 writes the pictures of the docs anew, at 1400 and 400 pixels.
 import base64
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from diapir.review.levels import LEVELS
 from diapir.review.page_routes import page_routes
@@ -26,7 +25,6 @@ from diapir.review.survey_routes import survey_routes
 from diapir.review.tile_routes import tile_routes
 from fake_viewed import write_viewed_run, write_viewed_survey
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PICTURES = Path(__file__).parents[2] / "docs" / "images"
 POLICY = "default-src 'self'; img-src 'self' data: blob:; style-src 'self'"
 WAIT_MS = 60_000
@@ -75,19 +73,6 @@ def served(folder: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
     server.should_exit = True
     thread.join(30)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs a browser: install chromium")
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        except Error as error:
-            pytest.skip(f"needs a browser that starts: {error}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
