@@ -292,4 +292,5 @@ def test_training_on_corrections_shows_both_on_the_same_pixels(context: BrowserC
     assert "diapir survey segment survey.zarr" in page.inner_text("#retrain-next")
     picture = page.locator(".review-pictures img").first
     picture.scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('.review-pictures img').naturalWidth > 100")
+    # Waiting by a polled expression would be eval, which the page's own policy refuses.
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100

