@@ -74,10 +74,10 @@ def queue(
 @review_app.command("export")
 def export(
     shown: Shown,
-    out: Annotated[Path, typer.Option(help="A new folder.")],
+    out: Annotated[Path, typer.Option(help="A new folder; or NAME.sgy for a survey's whole mask as SEG-Y.")],
     name: Name = None,
 ) -> None:
-    """Write what was corrected as labels: sections as PNGs, tiles as a prepared data set."""
+    """Write what was corrected: sections as PNGs that can be learned from, tiles as a data set, or a mask as SEG-Y."""
     from diapir.review.review_commands import export_corrections
 
     print(export_corrections(_opened(shown), out, name=name))

@@ -240,11 +240,15 @@ def export(
     what: Annotated[
         Volume | None, typer.Option(help="Which volume; else the mask, or of a survey the amplitude.")
     ] = None,
+    surfaces: Annotated[
+        Path | None,
+        typer.Option(help="A folder that diapir survey surfaces wrote of the store: the mask after its checks."),
+    ] = None,
 ) -> None:
     """Write a volume as SEG-Y, with every byte of the source's headers as it was."""
     from diapir.volume.export import export_segy
 
-    print(export_segy(store, out, what=what.value if what else None))
+    print(export_segy(store, out, what=what.value if what else None, surfaces=surfaces))
 
 
 @survey_app.command("surfaces")

@@ -1,5 +1,6 @@
 """From the viewer to the editor, to the history of review and back, as `diapir serve` puts them together."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -9,8 +10,8 @@ from diapir.review.access import Security
 from diapir.review.app import build_app
 from diapir.review.serve import rooms_of
 from diapir.review.sources import open_sources
+from fake_review import write_survey, write_survey_run
 from fake_service import running
-from fake_viewed import write_viewed_survey
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -20,7 +21,8 @@ LINES, WAIT_MS = (110, 112), 30_000
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("joined")
-    sources = open_sources([store.path for store in write_viewed_survey(folder)])
+    write_survey(folder)
+    sources = open_sources([folder / "survey.zarr", folder / "salt.zarr", write_survey_run(folder)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         with running(build_app(sources, security=Security(), rooms=rooms_of(sources))) as port:
@@ -83,3 +85,16 @@ def test_a_drawing_that_was_not_saved_is_not_lost_by_a_slip(page: Page, address:
     page.click("#editor-back")
     expect(page.locator("#correct")).to_be_visible()
     assert len(asked) == 1
+
+
+def test_a_tile_of_a_survey_leads_to_its_section(page: Page, address: str) -> None:
+    page.goto(f"{address}#/tiles/run")
+    first = page.locator("a[href*='/tiles/run/']").first
+    line = re.search(r"inline-([0-9]+)-", first.get_attribute("href") or "")
+    first.click()
+    page.get_by_role("button", name="Correct its section").click()
+    assert line is not None
+    expect(page.get_by_role("heading", name=f"Correct inline {line[1]}")).to_be_visible()
+    draw(page, down=0.5)
+    page.click("#editor-save")
+    expect(page.locator("#editor-words")).to_contain_text("saved as correction")

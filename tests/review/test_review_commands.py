@@ -1,7 +1,9 @@
 """Review from a terminal."""
 
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diapir.data.tiles import read_data
@@ -10,7 +12,10 @@ from diapir.review.corrections import save_mask
 from diapir.review.review_commands import export_corrections, review_queue, train_on_corrections
 from diapir.review.subjects import open_subjects
 from diapir.review.targets import Target
-from fake_review import opened, salt_of_survey
+from diapir.volume.segy import open_segy, samples
+from diapir.volume.store import read_map
+from fake_review import FakePair, FakeSources, opened, salt_of_survey
+from fake_stores import SHUFFLED, salt_of_segy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,6 +45,31 @@ def test_corrections_become_labels(review: Path) -> None:
     data = read_data(review / "tiles-2").labelled
     assert data.masks is not None
     assert (data.masks[3] != open_subjects(opened(review))["tiles"].data.labelled.masks[3]).all()  # type: ignore[union-attr, index]
+
+
+def test_corrections_become_the_mask_of_a_segy_file(tmp_path: Path) -> None:
+    salt, volumes = salt_of_segy(tmp_path)
+    sources = FakeSources(surveys={"salt": FakePair("salt", None, salt)})
+    subject = open_subjects(sources)["salt"]
+    masks = {Target("crossline", "505"): 1, Target("inline", "12"): 0}
+    for target, value in masks.items():
+        drawn = np.full(subject.shape(target), value, np.uint8)
+        save_mask(subject.store, target, before=None, after=drawn, who="", original=partial(subject.original, target))
+    expected = volumes["mask"].copy()
+    expected[:, 5], expected[2, np.arange(SHUFFLED[1]) != 5] = 1, 0
+    was = volumes["mask"][2, 5]
+    expected[2, 5] = np.where(was == 0, 1, 0)  # each changed what the other left
+    assert "mask after 2 corrected sections" in export_corrections(sources, tmp_path / "salt.sgy")
+    found = samples(open_segy(tmp_path / "salt.sgy"), slice(None))[read_map(salt, "trace_row")]
+    np.testing.assert_array_equal(found, expected * read_map(salt, "live")[..., None])
+
+
+def test_only_salt_goes_into_a_segy_file(review: Path) -> None:
+    tile = open_subjects(opened(review))["tiles"].data.labelled.ids[3]  # type: ignore[union-attr]
+    correct(review, "tiles", Target("tile", tile))
+    with pytest.raises(InputError, match="expected salt that was found in a survey"):
+        export_corrections(opened(review), review / "tiles.sgy", name="tiles")
+    assert not (review / "tiles.sgy").exists()
 
 
 def test_training_says_what_it_came_to(review: Path) -> None:

@@ -10,88 +10,105 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from diapir.data.tiles import UNKNOWN
 from diapir.faults import InputError
 from diapir.runs import read_json, write_json
 from diapir.volume.export import copy_source_arrays, export_segy
 from diapir.volume.ingest import ingest
+from diapir.volume.labelled_section import LabelledSection
+from diapir.volume.salt_checks import apply_edits, read_edits
 from diapir.volume.segy import file_header, open_segy, raw_headers, samples, trailer
 from diapir.volume.store import (
     Store,
-    add_volume,
     array_of,
-    cut_of,
     finish,
     new_store,
-    open_store,
     open_unfinished,
     read_map,
 )
-from fake_segy import Trace, fake_segy, write
-from fake_stores import fake_store
-
-SHAPE = (20, 18, 9)
-
-
-def source(folder: Path, *, code: int = 5) -> Path:
-    """A shuffled file; trace 5 is dead, and the last one has the place of the first."""
-    rng = np.random.default_rng(3)
-    places = [(10 + inline, 500 + crossline) for inline in range(SHAPE[0]) for crossline in range(SHAPE[1])]
-    places = [places[row] for row in rng.permutation(len(places))]
-    traces = [Trace(rng.integers(1, 90, SHAPE[2]).tolist(), *place) for place in places]
-    traces[5] = Trace(traces[5].samples, *places[5], {(29, 2): 2})
-    traces.append(Trace([7] * SHAPE[2], *places[0]))
-    fields = {(3529, 4): 1}
-    return write(folder, fake_segy(traces, code=code, revision=(2, 0), fields=fields, trailer=b"behind--" * 400))
-
-
-def salt_store(folder: Path, *, code: int = 5) -> tuple[Store, dict[str, NDArray[Any]]]:
-    ingest(source(folder, code=code), folder / "survey.zarr")
-    survey = open_store(folder / "survey.zarr")
-    store = new_store(folder / "salt.zarr", survey.grid, {"segy": survey.facts["segy"]})
-    copy_source_arrays(survey, store)
-    rng = np.random.default_rng(4)
-    volumes: dict[str, NDArray[Any]] = {
-        "probability": rng.random(SHAPE).astype(np.float16),
-        "disagreement": rng.random(SHAPE).astype(np.float16),
-        "mask": rng.integers(0, 2, SHAPE).astype(np.uint8),
-    }
-    chunk, shard = cut_of(SHAPE)
-    for name, values in volumes.items():
-        add_volume(store, name, chunk=chunk, shard=shard)[...] = values
-    finish(store, {})
-    return open_store(store.path), volumes
+from diapir.volume.surfaces import extract_surfaces
+from fake_stores import SHUFFLED, fake_store, salt_of_segy, shuffled_segy
 
 
 @pytest.mark.parametrize("what", ["probability", "disagreement", "mask", None])
 def test_only_the_samples_change(tmp_path: Path, what: Any) -> None:
-    store, volumes = salt_store(tmp_path)
+    store, volumes = salt_of_segy(tmp_path)
     export_segy(store.path, tmp_path / "salt.sgy", what=what)
-    before, after = open_segy(source(tmp_path)), open_segy(tmp_path / "salt.sgy")
+    before, after = open_segy(shuffled_segy(tmp_path)), open_segy(tmp_path / "salt.sgy")
     assert file_header(after) == file_header(before)
     np.testing.assert_array_equal(raw_headers(after, slice(None)), raw_headers(before, slice(None)))
     assert b"".join(trailer(after)) == b"".join(trailer(before))
     rows = read_map(store, "trace_row")
-    expected = np.empty((before.num_traces, SHAPE[2]), np.float32)
-    expected[rows.ravel()] = volumes[what or "mask"].reshape(-1, SHAPE[2])
+    expected = np.empty((before.num_traces, SHUFFLED[2]), np.float32)
+    expected[rows.ravel()] = volumes[what or "mask"].reshape(-1, SHUFFLED[2])
     expected[-1] = expected[0]
     expected[5] = 0
     np.testing.assert_array_equal(samples(after, slice(None)), expected)
 
 
 def test_whole_numbers_hold_percent(tmp_path: Path) -> None:
-    store, volumes = salt_store(tmp_path, code=3)
+    store, volumes = salt_of_segy(tmp_path, code=3)
     export_segy(store.path, tmp_path / "salt.sgy", what="probability")
     found = samples(open_segy(tmp_path / "salt.sgy"), slice(None))
     rows = read_map(store, "trace_row").ravel()
-    expected = np.rint(100 * volumes["probability"].astype(np.float32)).reshape(-1, SHAPE[2])
+    expected = np.rint(100 * volumes["probability"].astype(np.float32)).reshape(-1, SHUFFLED[2])
     expected[rows == 5] = 0
     np.testing.assert_array_equal(found[rows], expected)
     export_segy(store.path, tmp_path / "mask.sgy")
     assert set(np.unique(samples(open_segy(tmp_path / "mask.sgy"), slice(None)))) == {0.0, 1.0}
 
 
+def exported(store: Store, out: Path, **options: Any) -> NDArray[np.float32]:
+    """Samples of the file by place: (inlines, crosslines, samples); that of trace 5 is dead, and zero."""
+    out.unlink(missing_ok=True)
+    export_segy(store.path, out, **options)
+    found: NDArray[np.float32] = samples(open_segy(out), slice(None))[read_map(store, "trace_row")]
+    return found
+
+
+def test_the_mask_after_the_checks_can_be_written(tmp_path: Path) -> None:
+    store, volumes = salt_of_segy(tmp_path)
+    told = extract_surfaces(store.path, tmp_path / "surfaces")
+    assert "removed" in told
+    edits = read_edits(tmp_path / "surfaces" / "edits", store.grid)
+    expected = apply_edits(volumes["mask"], edits) * read_map(store, "live")[..., None]
+    assert (expected != volumes["mask"] * read_map(store, "live")[..., None]).any()
+    found = exported(store, tmp_path / "salt.sgy", surfaces=tmp_path / "surfaces")
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(InputError, match="change the mask, not probability"):
+        export_segy(store.path, tmp_path / "p.sgy", what="probability", surfaces=tmp_path / "surfaces")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match=r"surfaces\.json"):
+        export_segy(store.path, tmp_path / "p.sgy", surfaces=tmp_path / "none")
+    finish(open_unfinished(store.path), {"threshold": 0.25})
+    with pytest.raises(InputError, match="found those of another store"):
+        export_segy(store.path, tmp_path / "p.sgy", surfaces=tmp_path / "surfaces")
+
+
+def test_corrected_sections_go_over_the_mask(tmp_path: Path) -> None:
+    store, volumes = salt_of_segy(tmp_path)
+    rng, mask = np.random.default_rng(5), volumes["mask"]
+    along = mask[17].T.copy()
+    along[:, :4] = 1 - along[:, :4]
+    across = rng.integers(0, 2, (SHUFFLED[2], SHUFFLED[0])).astype(np.uint8)
+    across[:, 3] = UNKNOWN
+    drawn = [
+        LabelledSection("inline", 27, 17, along, tmp_path),
+        LabelledSection("crossline", 502, 2, across, tmp_path),
+    ]
+    expected = mask.copy()
+    for trace in range(SHUFFLED[1]):
+        expected[17, trace] = along[:, trace]
+    for trace in range(SHUFFLED[0]):
+        own = across[:, trace]
+        is_changed = (own != UNKNOWN) & (own != mask[trace, 2])
+        expected[trace, 2][is_changed] = own[is_changed]
+    is_live = read_map(store, "live")[..., None]
+    np.testing.assert_array_equal(exported(store, tmp_path / "salt.sgy", drawn=drawn), expected * is_live)
+
+
 def test_what_the_store_has_not_is_told(tmp_path: Path) -> None:
-    store, _ = salt_store(tmp_path)
+    store, _ = salt_of_segy(tmp_path)
     with pytest.raises(InputError, match="expected a volume amplitude, found probability, disagreement, mask"):
         export_segy(store.path, tmp_path / "out.sgy", what="amplitude")
     (tmp_path / "folder.sgy").mkdir()
@@ -102,7 +119,7 @@ def test_what_the_store_has_not_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["file_header", "trace_headers", "trailer", "trace_row", "live"])
 @pytest.mark.parametrize("how", ["gone", "flipped", "enlarged"])
 def test_headers_that_are_lost_are_never_written_as_zeros(tmp_path: Path, name: str, how: str) -> None:
-    store, _ = salt_store(tmp_path)
+    store, _ = salt_of_segy(tmp_path)
     file = next(path for path in (store.path / name / "c").rglob("*") if path.is_file())
     if how == "gone":
         file.unlink()
@@ -121,7 +138,7 @@ def test_headers_that_are_lost_are_never_written_as_zeros(tmp_path: Path, name: 
 
 @pytest.mark.parametrize("change", ["twice", "beyond", "below"])
 def test_places_that_lie_are_refused_and_nothing_is_written(tmp_path: Path, change: str) -> None:
-    store, _ = salt_store(tmp_path)
+    store, _ = salt_of_segy(tmp_path)
     rows = read_map(store, "trace_row")
     rows[0, 0] = {"twice": rows[0, 1], "beyond": 10**9, "below": -5}[change]
     array_of(open_unfinished(store.path), "trace_row")[...] = rows
@@ -138,7 +155,7 @@ def test_a_store_without_headers_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_the_file_that_the_survey_came_from_is_not_written_over(tmp_path: Path) -> None:
-    path = source(tmp_path)
+    path = shuffled_segy(tmp_path)
     before = path.read_bytes()
     ingest(path, tmp_path / "survey.zarr")
     with pytest.raises(InputError, match="the one that the survey came from"):
@@ -150,7 +167,7 @@ def test_the_file_that_the_survey_came_from_is_not_written_over(tmp_path: Path) 
 
 
 def test_a_file_of_the_store_itself_is_not_written_over(tmp_path: Path) -> None:
-    store, _ = salt_store(tmp_path)
+    store, _ = salt_of_segy(tmp_path)
     before = (store.path / "zarr.json").read_bytes()
     for name in ("zarr.json", "new.sgy", "mask/new.sgy"):
         with pytest.raises(InputError, match="expected a place outside of"):
@@ -159,7 +176,7 @@ def test_a_file_of_the_store_itself_is_not_written_over(tmp_path: Path) -> None:
 
 
 def test_a_copy_that_fails_says_where_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, _ = salt_store(tmp_path)
+    store, _ = salt_of_segy(tmp_path)
 
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]), None, str(arguments[1]))

@@ -24,8 +24,8 @@ from diapir.review.report_sections import (
 )
 from diapir.runs import read_json
 from diapir.volume.store import Store, open_store
+from diapir.volume.surface_files import FACTS
 
-FACTS = "surfaces.json"
 _PICTURES = {
     "top.png": "Maps of the P50 top of salt, and of its spread, P90 less P10",
     "thickness.png": "Maps of the thickness from P50 top to P50 base, and of the probability of any salt",

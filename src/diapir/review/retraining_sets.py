@@ -32,7 +32,7 @@ _SALTED_NEEDED = 2  # sections: one to learn from, one to hold out
 
 
 def corrected_masks(subject: Subject) -> dict[Target, Mask]:
-    """What everybody has corrected, as it is now.
+    """What everybody has corrected, as it is now; what was changed last comes last.
 
     Raises:
         InputError: a record is damaged.
@@ -40,7 +40,7 @@ def corrected_masks(subject: Subject) -> dict[Target, Mask]:
     last = corrected_targets(history(subject.store))
     return {
         target: mask_of(subject.store, record.number, "after", shape=subject.shape(target))
-        for target, record in sorted(last.items())
+        for target, record in sorted(last.items(), key=lambda item: item[1].number)
     }
 
 

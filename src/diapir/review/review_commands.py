@@ -8,16 +8,22 @@ from typing import Any
 
 from diapir.faults import InputError
 from diapir.review.corrections import corrected_targets
+from diapir.review.merging import Mask
 from diapir.review.queue_measures import measures_of
 from diapir.review.queue_ranking import rank
 from diapir.review.records import history
 from diapir.review.retraining import Retrainings, model_for
 from diapir.review.retraining_sets import corrected_masks, write_corrected_tiles, write_labels
 from diapir.review.subjects import OpenedSources, Subject, SurveySubject, open_subjects
+from diapir.review.targets import Target
 from diapir.runs import atomic_folder
 from diapir.train.stop import Stopped
+from diapir.volume.export import export_segy
+from diapir.volume.labelled_section import LabelledSection
+from diapir.volume.sections import axis_of, place_of
 
 _EVERY_S = 2.0
+_SEGY = (".sgy", ".segy")
 
 
 def review_queue(opened: OpenedSources, *, name: str | None = None, count: int = 20) -> str:
@@ -42,15 +48,18 @@ def export_corrections(opened: OpenedSources, out: Path, *, name: str | None = N
     """Write what was corrected as labels: of a survey PNGs a section, of tiles a prepared data set with new masks.
 
     Args:
-        out: a new folder; of a survey, what `diapir survey train --labels` takes.
+        out: a new folder; of a survey, what `diapir survey train --labels` takes. Or, for a survey, a file NAME.sgy or
+            NAME.segy: the whole mask with the corrections in it, under the headers of the survey's own file.
 
     Raises:
-        InputError: nothing was corrected; `out` holds files already; or as `review_queue`.
+        InputError: nothing was corrected; `out` holds files already; or as `review_queue` and `export_segy`.
     """
     subject = _chosen(opened, name)
     masks = corrected_masks(subject)
     if not masks:
         raise InputError.of(subject.store.folder, "expected corrections, found none; correct something first")
+    if out.suffix.lower() in _SEGY:
+        return _export_segy(subject, masks, out)
     if not isinstance(subject, SurveySubject):
         write_corrected_tiles(subject, masks, [], out)
         return f"{out}: tiles with {len(masks)} corrected masks among them"
@@ -93,6 +102,18 @@ def train_on_corrections(
     if state["phase"] != "done":
         raise InputError.of(subject.name, state["words"])
     return _summary(state)
+
+
+def _export_segy(subject: Subject, masks: Mapping[Target, Mask], out: Path) -> str:
+    if not isinstance(subject, SurveySubject) or subject.salt is None:
+        what = "expected salt that was found in a survey, whose mask goes into SEG-Y; name its store, or another folder"
+        raise InputError.of(out, what)
+    grid, drawn = subject.salt.grid, list[LabelledSection]()
+    for target, mask in masks.items():
+        place = place_of(axis_of(grid, target.direction), target.line)
+        assert place is not None
+        drawn.append(LabelledSection(target.direction, target.line, place, mask, subject.store.folder))
+    return export_segy(subject.salt.path, out, what="mask", drawn=drawn)
 
 
 def _chosen(opened: OpenedSources, name: str | None) -> Subject:

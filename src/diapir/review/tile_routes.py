@@ -92,6 +92,8 @@ def describe(run: RunSource, found: HeldOut, step: str, *, table: Table) -> dict
     return {
         "name": run.name,
         "recipe": run.recipe.name,
+        # Tiles of such a run are parts of sections, and these are what is corrected.
+        "is_of_survey": "survey" in run.record["data"],
         "score": run.record["score"],
         "interval_95": run.record["interval_95"],
         "score_kind": run.record["score_kind"],

@@ -1,19 +1,24 @@
 """Stores back into SEG-Y files: every byte of the source's headers, and other samples."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diapir.data.tiles import UNKNOWN
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.runs import require_file_place, require_outside, sha256_of_file
+from diapir.runs import read_json, require_file_place, require_outside, sha256_of_file
 from diapir.volume.geometry import NO_TRACE
+from diapir.volume.labelled_section import LabelledSection
+from diapir.volume.salt_checks import edited_mask, read_edits
 from diapir.volume.segy_format import FORMATS, Order, SampleFormat
 from diapir.volume.segy_write import Block, write_segy
-from diapir.volume.store import STRIP, Store, array_of, open_store, read_array, read_rows, read_volume
+from diapir.volume.store import STRIP, Lines, Store, array_of, open_store, read_array, read_rows, read_volume
+from diapir.volume.surface_files import EDITS, FACTS
 
 What = Literal["probability", "mask", "disagreement", "amplitude"]
 
@@ -23,7 +28,20 @@ _GROUP_BYTES = 128 << 20
 _AGAIN = "ingest the file again, or use another copy"
 
 
-def export_segy(store_path: Path, out: Path, *, what: What | None = None) -> str:
+class _Read(Protocol):
+    """Some lines of a volume: (inlines, crosslines, samples)."""
+
+    def __call__(self, *, inlines: Lines, crosslines: Lines) -> NDArray[Any]: ...
+
+
+def export_segy(
+    store_path: Path,
+    out: Path,
+    *,
+    what: What | None = None,
+    surfaces: Path | None = None,
+    drawn: Sequence[LabelledSection] = (),
+) -> str:
     """Write a volume of a store as the SEG-Y file that the survey came from, and say what was written.
 
     Text header, binary header, every trace header and what followed the traces are the source's, byte for byte, and so
@@ -32,10 +50,13 @@ def export_segy(store_path: Path, out: Path, *, what: What | None = None) -> str
 
     Args:
         what: None for the mask, or for the amplitude where there is no other volume.
+        surfaces: what `extract_surfaces` wrote of this store: the mask is that after its checks.
+        drawn: sections of the mask as a person has them. Where two cross, a voxel that only one of them changed is as
+            that one has it, and else as the later one.
 
     Raises:
         InputError: the store is not whole, has no such volume or none of a source's headers; the place is taken by
-            a folder; the format cannot hold the samples.
+            a folder; the format cannot hold the samples; the checks are of another store, or of no mask.
     """
     require_file_place(out)
     require_outside(out, store_path)
@@ -44,16 +65,21 @@ def export_segy(store_path: Path, out: Path, *, what: What | None = None) -> str
     name = what or ("mask" if "mask" in store.volumes else "amplitude")
     if name not in store.volumes:
         raise InputError.of(store_path, f"expected a volume {name}, found {', '.join(store.volumes)}")
+    if name != "mask" and (surfaces or drawn):
+        raise InputError.of(store_path, f"checks and corrections change the mask, not {name}: leave one of them out")
+    read = _reader(store, name, surfaces=surfaces, drawn=drawn)
     stored, order = _source_format(store)
     num_traces = write_segy(
         out,
         file_header=read_array(store, "file_header").tobytes(),
-        blocks=_blocks(store, name, in_percent=not stored.is_float and name in ("probability", "disagreement")),
+        blocks=_blocks(store, read, in_percent=not stored.is_float and name in ("probability", "disagreement")),
         stored=stored,
         order=order,
         trailer=_trailer(store),
     )
-    return f"{out}: {name} of {num_traces} traces, {stored.name}, read back and found as written"
+    after = [*(["the checks"] if surfaces else []), *([f"{len(drawn)} corrected sections"] if drawn else [])]
+    told = f"{name} after {' and '.join(after)}," if after else name
+    return f"{out}: {told} of {num_traces} traces, {stored.name}, read back and found as written"
 
 
 def copy_source_arrays(source: Store, target: Store) -> None:
@@ -97,14 +123,47 @@ def _source_format(store: Store) -> tuple[SampleFormat, Order]:
     return FORMATS[found["format"]], found["order"]
 
 
-def _blocks(store: Store, name: str, *, in_percent: bool) -> Iterator[Block]:
+def _reader(store: Store, name: str, *, surfaces: Path | None, drawn: Sequence[LabelledSection]) -> _Read:
+    read: _Read = partial(read_volume, store, name)
+    if surfaces is not None:
+        _require_own_checks(store, surfaces)
+        read = partial(edited_mask, store, read_edits(surfaces / EDITS, store.grid))
+    return partial(_with_drawn, read, drawn) if drawn else read
+
+
+def _require_own_checks(store: Store, surfaces: Path) -> None:
+    facts = read_json(surfaces / FACTS)
+    source = facts.get("source") if isinstance(facts, dict) else None
+    if not isinstance(source, dict):
+        raise InputError.of(surfaces, "expected a folder that diapir survey surfaces wrote, found none")
+    if (source.get("digest"), source.get("threshold")) != (store.facts.get("digest"), store.facts.get("threshold")):
+        raise InputError.of(
+            surfaces, f"expected surfaces of {store.path}, found those of another store; make them anew"
+        )
+
+
+def _with_drawn(read: _Read, drawn: Sequence[LabelledSection], *, inlines: Lines, crosslines: Lines) -> NDArray[Any]:
+    found = read(inlines=inlines, crosslines=crosslines)
+    block = found.copy()
+    for section in drawn:
+        is_inline = section.direction == "inline"
+        along, across = (inlines, crosslines) if is_inline else (crosslines, inlines)
+        place = section.place - along.start
+        if 0 <= place < found.shape[not is_inline]:
+            at = (place,) if is_inline else (slice(None), place)
+            own = section.mask.T[across]
+            block[at] = np.where((own != UNKNOWN) & (own != found[at]), own, block[at])
+    return block
+
+
+def _blocks(store: Store, read: _Read, *, in_percent: bool) -> Iterator[Block]:
     """Headers and samples of traces in the order of the file, some of them at a time."""
     places = _places(store, num_traces=array_of(store, "trace_headers").shape[0])
     live = read_array(store, "live")
     size = max(_GROUP_BYTES // (4 * store.grid.num_samples), 1)
     for start in range(0, len(places), size):
         own = places[start : start + size]
-        values = _samples(store, name, own)
+        values = _samples(store, read, own)
         values[~live[own[:, 0], own[:, 1]]] = 0
         yield (
             read_rows(store, "trace_headers", slice(start, start + size)),
@@ -135,7 +194,7 @@ def _places(store: Store, *, num_traces: int) -> NDArray[np.int64]:
     return places
 
 
-def _samples(store: Store, name: str, places: NDArray[np.int64]) -> NDArray[np.float32]:
+def _samples(store: Store, read: _Read, places: NDArray[np.int64]) -> NDArray[np.float32]:
     """Samples at some places: float32 (k, samples); each chunk that they touch is read once."""
     values = np.empty((len(places), store.grid.num_samples), np.float32)
     keys = places // STRIP
@@ -143,7 +202,7 @@ def _samples(store: Store, name: str, places: NDArray[np.int64]) -> NDArray[np.f
     ends = np.flatnonzero((np.diff(keys[order], axis=0) != 0).any(1)) + 1
     for group in np.split(order, ends):
         first, second = keys[group[0]] * STRIP
-        block = read_volume(store, name, inlines=slice(first, first + STRIP), crosslines=slice(second, second + STRIP))
+        block = read(inlines=slice(first, first + STRIP), crosslines=slice(second, second + STRIP))
         values[group] = block[places[group, 0] - first, places[group, 1] - second]
     return values
 

@@ -16,6 +16,9 @@ from diapir.volume.salt_maps import SaltMaps
 from diapir.volume.store import Grid
 from diapir.volume.top_and_base import CHANCES
 
+FACTS, EDITS = "surfaces.json", "edits"
+"""In a folder of surfaces: what was found in numbers, and what the checks changed."""
+
 _P50 = CHANCES.index(0.5)
 
 

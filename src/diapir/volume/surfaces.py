@@ -36,7 +36,7 @@ from diapir.volume.salt_maps import (
     trace_area_m2,
 )
 from diapir.volume.store import STRIP, Store, open_store, read_map, read_volume
-from diapir.volume.surface_files import Survey, write_surfaces
+from diapir.volume.surface_files import EDITS, FACTS, Survey, write_surfaces
 from diapir.volume.surface_pictures import draw_pictures, section_line
 from diapir.volume.top_and_base import CHANCES, Calibration, calibrate, stored_calibration
 
@@ -129,15 +129,15 @@ def extract_surfaces(
         maps, table = _measure(work, edits)
         if "overhangs" in off:
             maps.is_overhung[:], table.overhung[:] = False, 0
-        (folder / "edits").mkdir()
-        write_edits(folder / "edits", edits, store.grid)
+        (folder / EDITS).mkdir()
+        write_edits(folder / EDITS, edits, store.grid)
         write_surfaces(folder, survey, maps)
         rows = write_bodies(folder, survey, table)
         _draw(folder, work, maps, edits)
         options = {"velocity_m_s": velocity_m_s, "xy_unit": xy_unit, "off": sorted(off)}
         checks = _checks(edits, sizes, maps, table, off=off)
         facts = _facts(work, maps, rows, checks) | {"options": options}
-        write_json(folder / "surfaces.json", facts)
+        write_json(folder / FACTS, facts)
     return _summary(out, facts)
 
 
@@ -257,7 +257,7 @@ def _checks(
         found[name] = {"is_on": name not in off, "smaller_than": smaller_than}
         if name in made:
             edit = made[name]
-            found[name] |= {"pieces": edit.num_pieces, "voxels": edit.num_voxels, "kept_in": f"edits/{name}.csv"}
+            found[name] |= {"pieces": edit.num_pieces, "voxels": edit.num_voxels, "kept_in": f"{EDITS}/{name}.csv"}
     found["overhangs"] = {"is_on": "overhangs" not in off}
     if "overhangs" not in off:
         found["overhangs"] |= {"traces": int(maps.is_overhung.sum()), "geobodies": int((table.overhung > 0).sum())}

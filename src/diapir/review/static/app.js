@@ -1,4 +1,5 @@
-// From the address to a view: #/ is everything, #/tiles/NAME, #/tiles/NAME/ID, #/survey/NAME/DIRECTION/NUMBER, #/review/NAME.
+// From the address to a view: #/ is everything, #/tiles/NAME, #/tiles/NAME/ID, #/survey/NAME/DIRECTION/NUMBER,
+// #/review/NAME, #/review/NAME/KIND/ID.
 import { showHome } from "./home.js";
 import { address, alertWords, askJson, byId, clearAlert, listenToKeys, make, setKeys } from "./shell.js";
 import { showSurvey } from "./survey.js";
@@ -8,7 +9,7 @@ let sources = { runs: [], surveys: [], models: [] };
 let shown = { leave() {}, follow: () => false };
 let turn = 0;
 
-async function showReviewOf(host, [name]) {
+async function showReviewOf(host, [name, kind, id]) {
   let review;
   try {
     review = await import("./review.js");
@@ -17,6 +18,7 @@ async function showReviewOf(host, [name]) {
   }
   host.replaceChildren();
   const view = await review.showReview(host, name);
+  if (id) view.open({ kind, name: id });
   return { leave: () => view?.leave?.(), follow: () => false };
 }
 

@@ -37,7 +37,7 @@ export function showTile(host, run, row) {
       pictures),
     make("div", { class: "panels" },
       make("div", { class: "panel" }, make("dl", { class: "facts" }, ...facts.flatMap(([key, value]) => [make("dt", { text: key }), make("dd", { text: value })]))),
-      make("div", { class: "panel" }, make("button", { type: "button", id: "correct", disabled: !run.scores, text: "Correct", onclick: correct })),
+      make("div", { class: "panel" }, make("button", { type: "button", id: "correct", disabled: !run.scores, text: list.is_of_survey ? "Correct its section" : "Correct", onclick: correct })),
       runWords(run))));
 
   async function open() {
@@ -91,6 +91,11 @@ export function showTile(host, run, row) {
   }
 
   function correct() {
+    if (list.is_of_survey) {
+      const [kind, line] = id.match(/^(inline|crossline)-(-?\d+)-/)?.slice(1) ?? [];
+      location.hash = `#/review/${kind ? address(run.name, kind, line) : address(run.name)}`;
+      return;
+    }
     if (!tile?.planes.image) {
       alertWords("This tile's image is not at hand, so there is nothing to correct it on.");
       return;
@@ -110,7 +115,7 @@ export function showTile(host, run, row) {
     [["ArrowRight"], "the next tile of the gallery", go(1)], [["ArrowLeft"], "the tile before", go(-1)],
     [["ArrowUp", "]", "+"], "threshold up", step(2)], [["ArrowDown", "[", "-"], "threshold down", step(-2)],
     [["r"], "the run's own threshold", (event) => step(nearestLevel(list.threshold) - run.level)(event)],
-    [["e"], "correct the labels of this tile", correct],
+    [["e"], list.is_of_survey ? "correct the labels of its section" : "correct the labels of this tile", correct],
     [["Escape"], "to the gallery", () => { location.hash = gallery; }],
   ];
   setKeys(keys);
