@@ -25,9 +25,9 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Page, sync_playwright
 
-from diapir.review.page_routes import page_routes
 from diapir.review.sources import open_sources
-from diapir.review.survey_routes import survey_routes
+from diapir.review.viewer.page_routes import page_routes
+from diapir.review.viewer.survey_routes import survey_routes
 from diapir.volume.store import STRIP, Grid, add_volume, cut_of, finish, new_store, open_store, put_map
 from made_survey import noise_store
 from rounds import heading, spread, table

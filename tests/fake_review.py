@@ -16,9 +16,9 @@ from diapir.pipeline.predictions import read_predictions, write_predictions
 from diapir.pipeline.run import open_run_data, run_recipe
 from diapir.recipe.files import read_recipe
 from diapir.recipe.whole import Recipe
-from diapir.review import correction_routes as routes_module
-from diapir.review.correction_routes import correction_routes
-from diapir.review.retraining_process import RunFiles
+from diapir.review.corrections import routes as routes_module
+from diapir.review.corrections.routes import correction_routes
+from diapir.review.retraining.process import RunFiles
 from diapir.runs import read_json
 from diapir.volume.store import Store, open_store
 from diapir.volume.survey_train import survey_train
@@ -32,7 +32,7 @@ LABELLED = (4, 20, 36)
 SURE_TILES, SURE_ROWS = 3, 30
 STAGE = {**TINY["stages"][0], "epochs": 1, "batch": 8, "framing": {"method": "resize", "size": 32}}
 CSP = "default-src 'self'; img-src 'self' data: blob:; style-src 'self'"
-STATIC = Path(routes_module.__file__).parent / "static"
+STATIC = Path(routes_module.__file__).parents[1] / "static"
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a page on finished runs, side by side where there are several: scores, curves, tiles, surveys."""
-    from diapir.review.report import write_report
+    from diapir.review.report.page import write_report
 
     print(write_report(runs, out, data_path=data, parent=parent))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diapir.review.access import (
+from diapir.review.service.access import (
     COOKIE,
     Security,
     cookie_value,

@@ -8,9 +8,9 @@ import pytest
 from fastapi import HTTPException
 
 from diapir.faults import Fault, InputError
-from diapir.review import answers
-from diapir.review.answers import Findings, in_words
-from diapir.review.subjects import NoSuchTarget
+from diapir.review.corrections import answers
+from diapir.review.corrections.answers import Findings, in_words
+from diapir.review.corrections.subjects import NoSuchTarget
 
 
 def test_who_asks_too_early_is_told_to_come_back_and_the_work_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,16 @@ from numpy.typing import NDArray
 
 from diapir.data.tiles import UNKNOWN
 from diapir.faults import InputError
-from diapir.review.corrections import corrected_targets, corrections_beside, current_mask, refuse, save_mask, undo
-from diapir.review.records import CorrectionStore, history, mask_of
-from diapir.review.targets import Target
+from diapir.review.corrections.records import CorrectionStore, history, mask_of
+from diapir.review.corrections.saving import (
+    corrected_targets,
+    corrections_beside,
+    current_mask,
+    refuse,
+    save_mask,
+    undo,
+)
+from diapir.review.corrections.targets import Target
 
 SHAPE = (6, 5)
 TILE = Target("tile", "a/b é..")
@@ -29,9 +36,9 @@ SAVER = """
 import sys
 from pathlib import Path
 import numpy as np
-from diapir.review.corrections import save_mask
-from diapir.review.records import CorrectionStore
-from diapir.review.targets import Target
+from diapir.review.corrections.saving import save_mask
+from diapir.review.corrections.records import CorrectionStore
+from diapir.review.corrections.targets import Target
 store = CorrectionStore(Path(sys.argv[1]), "x")
 target, mask = Target("inline", "120"), np.zeros((200, 150), np.uint8)
 print("begun", flush=True)

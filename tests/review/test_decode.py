@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from diapir.review.decode import TYPES, greys_of
+from diapir.review.service.decode import TYPES, greys_of
 from diapir.volume.greys import amplitude_limit, to_grey
 from fake_png import header, png, raw_png
 from fake_segy import Trace, fake_segy

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from playwright.sync_api import Error, Page, sync_playwright
 from scipy import ndimage
 
-from diapir.review import correction_routes
+from diapir.review import sources
 
-MODULE = Path(correction_routes.__file__).parent / "static" / "editor-pixels.js"
+MODULE = Path(sources.__file__).parent / "static" / "editor-pixels.js"
 WIDTH, HEIGHT = 23, 17
 SEEDS = range(12)
 

@@ -14,10 +14,10 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from diapir.review.access import COOKIE, Security, cookie_value
-from diapir.review.counts import Counts, new_counts
-from diapir.review.guard import Guard
-from diapir.review.limits import Limits
+from diapir.review.service.access import COOKIE, Security, cookie_value
+from diapir.review.service.counts import Counts, new_counts
+from diapir.review.service.guard import Guard
+from diapir.review.service.limits import Limits
 from fake_service import raw_exchange, read_all, running, status_of
 
 TOKEN = "a-token-of-enough-signs"

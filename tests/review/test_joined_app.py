@@ -15,9 +15,9 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import response_headers_conformance, status_code_conformance
 
-from diapir.review.access import Security
 from diapir.review.app import build_app
 from diapir.review.serve import rooms_of
+from diapir.review.service.access import Security
 from diapir.review.sources import open_sources
 from fake_service import raw_exchange, running, served_run, status_of
 from fake_viewed import write_viewed_survey

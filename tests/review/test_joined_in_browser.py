@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
-from diapir.review.access import Security
 from diapir.review.app import build_app
 from diapir.review.serve import rooms_of
+from diapir.review.service.access import Security
 from diapir.review.sources import open_sources
 from fake_review import write_survey, write_survey_run
 from fake_service import running

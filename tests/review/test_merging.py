@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from diapir.review.merging import merge_masks, take_back
+from diapir.review.corrections.merging import merge_masks, take_back
 
 Mask = NDArray[np.uint8]
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6))

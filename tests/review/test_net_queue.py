@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from diapir.faults import InputError
 from diapir.pipeline.survey_tiles import Floats, Moments, Predict
-from diapir.review.limits import Limits
-from diapir.review.net_queue import Job, ModelFailed, NetQueue, new_job
+from diapir.review.service.limits import Limits
+from diapir.review.service.net_queue import Job, ModelFailed, NetQueue, new_job
 
 LIMITS = Limits(batch=8, linger_s=0.0, waiting=6, waiting_pixels=6 * 101 * 101)
 

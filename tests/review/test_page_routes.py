@@ -10,8 +10,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from diapir.review.page_routes import COLOURS, STATIC, page_routes
 from diapir.review.sources import open_sources
+from diapir.review.viewer.page_routes import COLOURS, STATIC, page_routes
 from fake_viewed import write_viewed_survey
 
 MODULES = sorted(STATIC.glob("*.js"))

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diapir.predict.comparing import boundary_px
-from diapir.review import queue_measures
-from diapir.review.queue_measures import Measures, measures_of
-from diapir.review.queue_ranking import rank
-from diapir.review.subjects import SurveySubject, TileSubject, open_subjects
-from diapir.review.targets import Target, section_target
+from diapir.review.corrections import queue_measures
+from diapir.review.corrections.queue_measures import Measures, measures_of
+from diapir.review.corrections.queue_ranking import rank
+from diapir.review.corrections.subjects import SurveySubject, TileSubject, open_subjects
+from diapir.review.corrections.targets import Target, section_target
 from diapir.volume.store import read_volume
 from fake_review import opened
 

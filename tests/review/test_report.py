@@ -13,7 +13,7 @@ from diapir.data.synthetic import make_synthetic
 from diapir.data.tiles import write_data
 from diapir.faults import InputError
 from diapir.pipeline.run import run_recipe
-from diapir.review.report import write_report
+from diapir.review.report.page import write_report
 from diapir.runs import read_json, write_json
 from fake_report_run import STEPS, fake_recipe, write_fake_run
 from fake_training import tiny_run_recipe

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from diapir.review.report_charts import Curve, Frame, Range, Row, interval_chart, line_chart, ticks_of
-from diapir.review.report_html import Html, details, join, missing, shortened, style, table, tag, words
+from diapir.review.report.charts import Curve, Frame, Range, Row, interval_chart, line_chart, ticks_of
+from diapir.review.report.markup import Html, details, join, missing, shortened, style, table, tag, words
 from page_checks import Page
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from diapir.review.report_images import ADDED, LONGEST, MISSED, SALT, coloured_png, data_uri, file_png, tinted_png
+from diapir.review.report.images import ADDED, LONGEST, MISSED, SALT, coloured_png, data_uri, file_png, tinted_png
 
 RNG = np.random.default_rng(0)
 START = "data:image/png;base64,"

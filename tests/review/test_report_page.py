@@ -12,7 +12,7 @@ import pytest
 
 from diapir.pipeline.run import run_recipe
 from diapir.recipe.files import read_recipe
-from diapir.review.report import write_report
+from diapir.review.report.page import write_report
 from fake_report_run import write_fake_run
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diapir.review.report_gallery import best, worst
-from diapir.review.report_run import Found, RunView, data_opener, has_salt, read_run, tile_uncertainty
-from diapir.review.report_scores import Confusion, confusion, group_figures, nothing_score, verdict
-from diapir.review.report_training import learned
+from diapir.review.report.gallery import best, worst
+from diapir.review.report.run import Found, RunView, data_opener, has_salt, read_run, tile_uncertainty
+from diapir.review.report.scores import Confusion, confusion, group_figures, nothing_score, verdict
+from diapir.review.report.training import learned
 from fake_report_run import write_fake_run
 
 

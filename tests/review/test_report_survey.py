@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from diapir.faults import InputError
-from diapir.review import report_sections
-from diapir.review.report import write_report
-from diapir.review.report_sections import look_at_salt, surface_curves, telling_lines
-from diapir.review.report_survey import open_surveys, survey_verdict
+from diapir.review.report import sections as report_sections
+from diapir.review.report.page import write_report
+from diapir.review.report.sections import look_at_salt, surface_curves, telling_lines
+from diapir.review.report.survey import open_surveys, survey_verdict
 from diapir.volume.store import STRIP, Store
 from diapir.volume.surfaces import extract_surfaces
 from fake_salt import write_salt

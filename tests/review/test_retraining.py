@@ -12,14 +12,14 @@ import pytest
 from diapir.data.tiles import UNKNOWN, read_data
 from diapir.faults import InputError
 from diapir.pipeline.bundle import open_model
-from diapir.review import retraining
-from diapir.review.corrections import save_mask
-from diapir.review.merging import Mask
-from diapir.review.retraining import Retrainings, model_for
-from diapir.review.retraining_process import fine_tuning_recipe, retrain
-from diapir.review.retraining_sets import control_sections, corrected_masks, fold_behind, labels_to_learn, write_labels
-from diapir.review.subjects import Subject, SurveySubject, TileSubject, open_subjects
-from diapir.review.targets import Target
+from diapir.review.corrections.merging import Mask
+from diapir.review.corrections.saving import save_mask
+from diapir.review.corrections.subjects import Subject, SurveySubject, TileSubject, open_subjects
+from diapir.review.corrections.targets import Target
+from diapir.review.retraining import trainings as retraining
+from diapir.review.retraining.process import fine_tuning_recipe, retrain
+from diapir.review.retraining.sets import control_sections, corrected_masks, fold_behind, labels_to_learn, write_labels
+from diapir.review.retraining.trainings import Retrainings, model_for
 from diapir.runs import read_json, write_json
 from diapir.volume.labels import read_labels
 from fake_review import FIRST_INLINE, LABELLED, opened, salt_of_survey

@@ -8,10 +8,10 @@ import pytest
 
 from diapir.data.tiles import read_data
 from diapir.faults import InputError
-from diapir.review.corrections import save_mask
+from diapir.review.corrections.saving import save_mask
+from diapir.review.corrections.subjects import open_subjects
+from diapir.review.corrections.targets import Target
 from diapir.review.review_commands import export_corrections, review_queue, train_on_corrections
-from diapir.review.subjects import open_subjects
-from diapir.review.targets import Target
 from diapir.volume.segy import open_segy, samples
 from diapir.volume.store import read_map
 from fake_review import FakePair, FakeSources, opened, salt_of_survey

@@ -11,7 +11,7 @@ import uvicorn
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from diapir.review.records import CorrectionStore, history, mask_of
+from diapir.review.corrections.records import CorrectionStore, history, mask_of
 from diapir.runs import read_json
 from fake_review import review_app
 

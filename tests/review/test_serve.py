@@ -29,7 +29,7 @@ from diapir.processor import tune_process
 tune_process()
 from diapir.train.stop import Stopped, stop_at_once
 stop_at_once()
-from diapir.review.limits import Limits
+from diapir.review.service.limits import Limits
 from diapir.review.serve import serve
 try:
     serve([Path(sys.argv[1])], port=0, host=sys.argv[2], token=sys.argv[3] or None)

@@ -14,9 +14,9 @@ import httpx
 import numpy as np
 import pytest
 
-from diapir.review.access import Security
 from diapir.review.app import build_app
-from diapir.review.limits import Limits
+from diapir.review.service.access import Security
+from diapir.review.service.limits import Limits
 from fake_png import png
 from fake_service import Folders, npy, raw_exchange, running, served_run, smooth_greys, status_of
 

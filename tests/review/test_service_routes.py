@@ -19,10 +19,10 @@ from diapir.faults import InputError
 from diapir.pipeline.bundle import open_model, write_bundle
 from diapir.pipeline.new_tiles import predict_with_run
 from diapir.pipeline.survey_tiles import tile_predictor
-from diapir.review.access import Security
 from diapir.review.app import build_app
-from diapir.review.limits import Limits
-from diapir.review.net_queue import OVERLAP
+from diapir.review.service.access import Security
+from diapir.review.service.limits import Limits
+from diapir.review.service.net_queue import OVERLAP
 from diapir.volume.tiling import Blend, cut_tiles, plan_tiling
 from fake_png import png
 from fake_service import Folders, npy, served_run, smooth_greys

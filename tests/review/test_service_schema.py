@@ -17,8 +17,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from diapir.review.access import Security
 from diapir.review.app import build_app
+from diapir.review.service.access import Security
 from fake_png import png
 from fake_service import Folders, npy, running, served_run, smooth_greys
 

@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 
-from diapir.review import strips, whole_volumes
-from diapir.review.background import Slow, StillWorking
 from diapir.review.sources import SurveySource, open_sources
-from diapir.review.strips import Bytes, Kept, Key, Strips, read_strip
-from diapir.review.whole_volumes import TimeSlices, read_slab
+from diapir.review.viewer import strips, whole_volumes
+from diapir.review.viewer.background import Slow, StillWorking
+from diapir.review.viewer.strips import Bytes, Kept, Key, Strips, read_strip
+from diapir.review.viewer.whole_volumes import TimeSlices, read_slab
 from diapir.volume.line_numbers import DIRECTIONS
 from fake_viewed import write_viewed_survey
 

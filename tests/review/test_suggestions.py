@@ -10,9 +10,9 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
 from diapir.data.tiles import UNKNOWN
-from diapir.review.subjects import open_subjects
-from diapir.review.suggestion_rules import contradiction, flipped, proposed, sure_otherwise, walls_of
-from diapir.review.suggestions import open_suggestions, proposal, suggestions_of
+from diapir.review.corrections.subjects import open_subjects
+from diapir.review.corrections.suggestion_rules import contradiction, flipped, proposed, sure_otherwise, walls_of
+from diapir.review.corrections.suggestions import open_suggestions, proposal, suggestions_of
 from fake_review import SURE_ROWS, SURE_TILES, opened
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,7 +35,7 @@ def test_models_that_are_sure_of_another_are_found_where_they_were_put(review: P
 def test_what_was_found_once_is_not_looked_for_again(review: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = open_subjects(opened(review))["survey"]
     found = suggestions_of(subject)
-    monkeypatch.setattr("diapir.review.suggestions._looked_for", lambda subject: 1 / 0)
+    monkeypatch.setattr("diapir.review.corrections.suggestions._looked_for", lambda subject: 1 / 0)
     assert suggestions_of(open_subjects(opened(review))["survey"]) == found
     assert open_suggestions(found, []) == list(found)
 

@@ -11,10 +11,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
-from diapir.review.levels import LEVELS
 from diapir.review.sources import open_sources
-from diapir.review.survey_routes import survey_routes
-from diapir.review.whole_volumes import slices_together
+from diapir.review.viewer.levels import LEVELS
+from diapir.review.viewer.survey_routes import survey_routes
+from diapir.review.viewer.whole_volumes import slices_together
 from diapir.volume.greys import grey_limit, to_grey
 from diapir.volume.store import Store, open_store, read_map
 from fake_stores import volume_of

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from diapir.review.tiff import read_directory, read_pixels
+from diapir.review.service.tiff import read_directory, read_pixels
 
 PIXELS = 1 << 20
 KINDS = ("u1", "u2", "i2", "i4", "f4")

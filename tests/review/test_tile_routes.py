@@ -17,9 +17,9 @@ from diapir.metrics import mask_scores
 from diapir.pipeline.predictions import read_predictions
 from diapir.pipeline.run import run_recipe
 from diapir.recipe.files import read_recipe
-from diapir.review.levels import LEVELS, thresholds
 from diapir.review.sources import open_sources
-from diapir.review.tile_routes import tile_routes
+from diapir.review.viewer.levels import LEVELS, thresholds
+from diapir.review.viewer.tile_routes import tile_routes
 from diapir.runs import read_json, write_json
 from fake_training import tiny_run_recipe
 from fake_viewed import MEMBERS, write_viewed_run

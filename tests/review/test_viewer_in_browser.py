@@ -18,11 +18,11 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from playwright.sync_api import Browser, Page, expect
 
-from diapir.review.levels import LEVELS
-from diapir.review.page_routes import page_routes
 from diapir.review.sources import open_sources
-from diapir.review.survey_routes import survey_routes
-from diapir.review.tile_routes import tile_routes
+from diapir.review.viewer.levels import LEVELS
+from diapir.review.viewer.page_routes import page_routes
+from diapir.review.viewer.survey_routes import survey_routes
+from diapir.review.viewer.tile_routes import tile_routes
 from fake_viewed import write_viewed_run, write_viewed_survey
 
 PICTURES = Path(__file__).parents[2] / "docs" / "images"

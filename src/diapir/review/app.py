@@ -9,13 +9,13 @@ from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp
 
 from diapir import __version__
-from diapir.review.access import Security
-from diapir.review.counts import new_counts
-from diapir.review.description import docs_page
-from diapir.review.guard import Guard
-from diapir.review.limits import USUAL, Limits
-from diapir.review.refusals import refusals, tell_refusals
-from diapir.review.service_routes import service_routes
+from diapir.review.service.access import Security
+from diapir.review.service.counts import new_counts
+from diapir.review.service.description import docs_page
+from diapir.review.service.guard import Guard
+from diapir.review.service.limits import USUAL, Limits
+from diapir.review.service.refusals import refusals, tell_refusals
+from diapir.review.service.routes import service_routes
 
 _ABOUT = "Finds salt in seismic images and sections, with models that diapir trained."
 

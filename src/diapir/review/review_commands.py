@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from diapir.faults import InputError
-from diapir.review.corrections import corrected_targets
-from diapir.review.merging import Mask
-from diapir.review.queue_measures import measures_of
-from diapir.review.queue_ranking import rank
-from diapir.review.records import history
-from diapir.review.retraining import Retrainings, model_for
-from diapir.review.retraining_sets import corrected_masks, write_corrected_tiles, write_labels
-from diapir.review.subjects import OpenedSources, Subject, SurveySubject, open_subjects
-from diapir.review.targets import Target
+from diapir.review.corrections.merging import Mask
+from diapir.review.corrections.queue_measures import measures_of
+from diapir.review.corrections.queue_ranking import rank
+from diapir.review.corrections.records import history
+from diapir.review.corrections.saving import corrected_targets
+from diapir.review.corrections.subjects import OpenedSources, Subject, SurveySubject, open_subjects
+from diapir.review.corrections.targets import Target
+from diapir.review.retraining.sets import corrected_masks, write_corrected_tiles, write_labels
+from diapir.review.retraining.trainings import Retrainings, model_for
 from diapir.runs import atomic_folder
 from diapir.train.stop import Stopped
 from diapir.volume.export import export_segy

@@ -11,14 +11,14 @@ import uvicorn
 from fastapi import APIRouter
 
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.review.access import Security, spoken_names
 from diapir.review.app import build_app
-from diapir.review.correction_routes import correction_routes
-from diapir.review.limits import USUAL, Limits
-from diapir.review.page_routes import page_routes
+from diapir.review.corrections.routes import correction_routes
+from diapir.review.service.access import Security, spoken_names
+from diapir.review.service.limits import USUAL, Limits
 from diapir.review.sources import Sources, open_sources
-from diapir.review.survey_routes import survey_routes
-from diapir.review.tile_routes import tile_routes
+from diapir.review.viewer.page_routes import page_routes
+from diapir.review.viewer.survey_routes import survey_routes
+from diapir.review.viewer.tile_routes import tile_routes
 
 _SHORTEST_TOKEN = 16
 _HOW_TO_TOKEN = "python -c 'import secrets; print(secrets.token_urlsafe())' makes one"

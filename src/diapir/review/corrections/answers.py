@@ -1,0 +1,89 @@
+"""What the routes of review answer when something is not as it should be, and work that a page waits for."""
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from fastapi import HTTPException
+
+from diapir.faults import InputError
+from diapir.review.corrections.subjects import NoSuchTarget
+
+Made = TypeVar("Made")
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    404: {"description": "there is no such source, target, record, suggestion or picture"},
+    409: {"description": "not in the state that things are in"},
+    413: {"description": "the body is longer than the masks of this target"},
+    422: {"description": "a parameter or the body cannot be used"},
+    502: {"description": "a file on the disk is damaged or cannot be written"},
+    503: {"description": "still being worked out; ask again", "headers": {"Retry-After": {"schema": {}}}},
+}
+
+# Folders of a path, which are nobody's business beyond this machine.
+_FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s:;,'\"]+/)+")
+_WAIT_S = 3.0
+
+
+def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What `responses=` wants to know of some refusals."""
+    return {status: REFUSALS[status] for status in statuses}
+
+
+@contextmanager
+def in_words(*, faulty: int = 502) -> Iterator[None]:
+    """Turn what the block raises into an answer in words, without places on this machine.
+
+    Args:
+        faulty: status of an InputError.
+    """
+    try:
+        yield
+    except NoSuchTarget as error:
+        raise HTTPException(404, detail=words_of(error)) from None
+    except InputError as error:
+        raise HTTPException(faulty, detail=words_of(error)) from None
+    except OSError as error:
+        raise HTTPException(502, detail=f"cannot be read or written: {error.strerror or 'unknown'}") from None
+
+
+def words_of(error: InputError) -> str:
+    """The faults, without where on the disk they are."""
+    return _FOLDERS.sub("", "; ".join(fault.what for fault in error.faults))
+
+
+class Findings:
+    """Work of seconds or minutes, done once by a thread while requests are told to come back.
+
+    It is a class because its thread, and what was begun, are shared by all requests.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="diapir-review")
+        self._lock = threading.Lock()
+        self._begun: dict[object, Future[Any]] = {}
+
+    def get(self, key: object, make: Callable[[], Made], *, words: str) -> Made:
+        """What `make` gives, which is called once; work that failed is begun again when it is asked for again.
+
+        Raises:
+            HTTPException: 503 while it is not there yet, with `words`; or as `in_words`.
+        """
+        with self._lock:
+            future = self._begun.get(key)
+            if future is None:
+                future = self._begun[key] = self._pool.submit(make)
+        # Waited for by itself: an exception that says that time ran out is an OSError as well.
+        if not wait([future], timeout=_WAIT_S).done:
+            raise HTTPException(503, detail=words, headers={"Retry-After": "1"})
+        try:
+            with in_words():
+                found: Made = future.result()
+                return found
+        except HTTPException:
+            with self._lock:
+                self._begun.pop(key, None)
+            raise

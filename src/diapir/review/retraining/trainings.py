@@ -1,0 +1,224 @@
+"""Training on corrections, seen from outside: begun, watched and stopped, one at a time, in folders beside them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from diapir.faults import InputError
+from diapir.review.corrections.records import history
+from diapir.review.corrections.saving import corrected_targets
+from diapir.review.corrections.subjects import Subject, SurveySubject
+from diapir.runs import LOCK, locked_folder, read_json, write_json
+
+FOLDER, JOB, STATE, RESULT, RUN = "retraining", "job.json", "state.json", "result.json", "run"
+LOCK_WAIT_S = 30.0
+
+Phase = Literal["begun", "preparing", "training", "scoring", "done", "failed", "stopped"]
+ENDED = ("done", "failed", "stopped")
+
+_PHASES = get_args(Phase)
+_NUMBER = re.compile(r"[0-9]{3,6}")
+_KILLED = "it ended before it was done: it was killed, or the machine was switched off; begin again"
+
+
+class Retrainings:
+    """Processes that this one has begun.
+
+    It is a class because the processes, and the lock without which two could be begun at once, are shared by requests.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun: dict[Path, subprocess.Popen[bytes]] = {}
+
+    def begin(
+        self, subject: Subject, model: Path, *, epochs: int | None = None, threads: int | None = None
+    ) -> dict[str, Any]:
+        """Begin training on everything that was corrected; gives its state.
+
+        Args:
+            model: the run or bundle that is gone on with.
+            epochs: None for as many as the last stage of its recipe has.
+
+        Raises:
+            InputError: one is under way, nothing was corrected, or there is nothing to learn on.
+        """
+        _require_ready(subject)
+        home = subject.store.folder / FOLDER
+        with self._lock:
+            if self._is_running(home):
+                raise InputError.of("", "one is under way already; wait for it, or stop it")
+            folder = home / f"{_latest_number(home) + 1:03}"
+            folder.mkdir(parents=True)
+            write_json(folder / JOB, _job(subject, model, epochs=epochs, threads=threads))
+            say(folder, "begun", "a process for it is being started")
+            with (folder / "log.txt").open("wb") as log:
+                self._begun[home] = subprocess.Popen(
+                    [sys.executable, "-m", "diapir.review.retraining.process", str(folder.resolve())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=_environment(),
+                    # Ctrl-C in the terminal of the page is not meant for hours of training.
+                    start_new_session=True,
+                )
+        return self.state(subject)
+
+    def state(self, subject: Subject) -> dict[str, Any]:
+        """How far the latest training is, or what it came to, as plain JSON values."""
+        home = subject.store.folder / FOLDER
+        number = _latest_number(home)
+        if not number:
+            return {"number": 0, "phase": "none", "words": "nothing was trained on corrections yet", "running": False}
+        folder = home / f"{number:03}"
+        found = _read_state(folder)
+        running = self._is_running(home)
+        if not running and found["phase"] not in ENDED:
+            found = _read_state(folder)  # it may have ended in between
+            if found["phase"] not in ENDED:
+                found |= {"phase": "failed", "words": _KILLED}
+        found |= {"number": number, "running": running, "epochs_done": _epochs_done(folder / RUN)}
+        if found["phase"] == "done":
+            found |= {"result": read_json(folder / RESULT), "next": _next_command(subject, folder / RUN)}
+        return found
+
+    def stop(self, subject: Subject) -> dict[str, Any]:
+        """Ask the training under way to end; gives its state, which may say for a while that it goes on.
+
+        Raises:
+            InputError: none is under way.
+        """
+        home = subject.store.folder / FOLDER
+        if not self._is_running(home):
+            raise InputError.of("", "there is nothing to stop")
+        process = self._begun.get(home)
+        if process is not None:
+            process.terminate()
+        elif (pid := _holder(home)) is not None:
+            os.kill(pid, signal.SIGTERM)
+        return self.state(subject)
+
+    def picture(self, subject: Subject, name: str) -> Path | None:
+        """A picture of the latest training, if it is one of those that its result names."""
+        state = self.state(subject)
+        if name not in state.get("result", {}).get("pictures", []):
+            return None
+        return subject.store.folder / FOLDER / f"{state['number']:03}" / "pictures" / name
+
+    def _is_running(self, home: Path) -> bool:
+        process = self._begun.get(home)
+        if process is not None and process.poll() is None:
+            return True
+        if not (home / LOCK).exists():
+            return False
+        try:
+            with locked_folder(home):
+                return False
+        except InputError:
+            return True
+
+
+def say(folder: Path, phase: Phase, words: str, *, epochs: int | None = None) -> None:
+    """Note how far a training is."""
+    before = _read_state(folder) if (folder / STATE).exists() else {}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    content = {"phase": phase, "words": words, "since": now, "started": before.get("started", now)}
+    write_json(folder / STATE, content | {"epochs": epochs or before.get("epochs")})
+
+
+def model_for(subject: Subject, models: Mapping[str, Path]) -> Path:
+    """What training goes on with: the run behind the subject, or the only model that was named.
+
+    Raises:
+        InputError: there is none, or it is not clear which.
+    """
+    if subject.run is not None:
+        return subject.run.folder
+    if len(models) == 1:
+        return next(iter(models.values()))
+    found = f"found {len(models)}" if models else "found none"
+    what = f"expected the run that learned from this survey, or one model to go on with, {found}"
+    raise InputError.of("", f"{what}; name it when the page is opened")
+
+
+def _require_ready(subject: Subject) -> None:
+    """Refuse what cannot succeed before a process is started for it."""
+    if not corrected_targets(history(subject.store)):
+        raise InputError.of("", "nothing was corrected yet; correct some sections or tiles first")
+    if isinstance(subject, SurveySubject) and subject.survey is None:
+        raise InputError.of("", "the survey itself is needed to learn from: name it beside the salt")
+
+
+def _job(subject: Subject, model: Path, *, epochs: int | None, threads: int | None) -> dict[str, Any]:
+    is_survey = isinstance(subject, SurveySubject)
+    stores = (subject.survey, subject.salt) if isinstance(subject, SurveySubject) else (None, None)
+    run = subject.run
+    return {
+        "name": subject.name,
+        "corrections": str(subject.store.folder.resolve()),
+        "identity": subject.store.identity,
+        "model": str(model.resolve()),
+        "run": None if run is None else str(run.folder.resolve()),
+        "data": None if is_survey or run is None or run.data_path is None else str(run.data_path.resolve()),
+        "survey": None if stores[0] is None else str(stores[0].path.resolve()),
+        "salt": None if stores[1] is None else str(stores[1].path.resolve()),
+        "epochs": epochs,
+        "threads": threads,
+    }
+
+
+def _environment() -> dict[str, str]:
+    """What `processor.tune_process` sets, which must come before torch is loaded."""
+    tuned = {
+        "OMP_WAIT_POLICY": "passive",
+        "GOMP_SPINCOUNT": "5000",
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    }
+    return tuned | dict(os.environ)
+
+
+def _latest_number(home: Path) -> int:
+    if not home.is_dir():
+        return 0
+    return max((int(path.name) for path in home.iterdir() if _NUMBER.fullmatch(path.name)), default=0)
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    found = read_json(folder / STATE)
+    if not isinstance(found, dict) or found.get("phase") not in _PHASES:
+        raise InputError.of(folder / STATE, "expected the state of a training, found something else; begin again")
+    return found
+
+
+def _epochs_done(run: Path) -> int:
+    return sum(_lines(path) for path in run.rglob("log.jsonl"))
+
+
+def _lines(path: Path) -> int:
+    try:
+        return sum(1 for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line))
+    except (OSError, ValueError):
+        return 0
+
+
+def _holder(home: Path) -> int | None:
+    """The process that holds the lock, as it wrote it there."""
+    text = (home / LOCK).read_text(encoding="utf-8").strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _next_command(subject: Subject, run: Path) -> str:
+    """What a person does with the new run."""
+    own = Path(subject.store.folder.name) / run.relative_to(subject.store.folder)
+    if isinstance(subject, SurveySubject) and subject.survey is not None:
+        return f"diapir survey segment {subject.survey.path.name} --model {own} --out salt-corrected.zarr"
+    return f"diapir bundle {own} NEW-MODEL --data {own.parent / 'tiles'}"

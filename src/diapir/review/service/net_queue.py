@@ -1,0 +1,252 @@
+"""Images of many requests through the nets together: one thread owns these, and takes tiles from each image in turn."""
+
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diapir.data.tiles import TILE
+from diapir.faults import InputError
+from diapir.pipeline.survey_tiles import Floats, Predict
+from diapir.review.service.limits import Limits
+from diapir.volume.tiling import Blend, cut_tiles, plan_tiling
+
+OVERLAP = TILE // 4
+"""Pixels that neighbouring tiles share at least: as surveys have it."""
+
+Greys = NDArray[np.uint8]
+
+
+class ModelFailed(Exception):
+    """A model could not be loaded, or could not predict; the server's own log says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """An image on its way through a model.
+
+    Args:
+        tiles: those that were not taken yet.
+        waiting: their numbers; shorter with each that is taken.
+        tops_m: depth of each tile's top, NaN where unknown.
+        deadline_s: of the monotonic clock; nobody waits for what is done later.
+        future: the image put together again; cancelled by who no longer wants it.
+    """
+
+    model: str
+    blend: Blend
+    tiles: Iterator[NDArray[np.generic]]
+    waiting: deque[int]
+    tops_m: Floats
+    deadline_s: float
+    future: "Future[Blend]"
+
+    @property
+    def num_pixels(self) -> int:
+        """Of the image with what it is padded by."""
+        return self.blend.sums.size
+
+
+def new_job(
+    model: str, greys: Greys, *, deadline_s: float, depth_m: float = float("nan"), row_m: float = float("nan")
+) -> Job:
+    """An image cut into tiles as a survey's sections are.
+
+    Args:
+        greys: (rows, columns).
+        depth_m, row_m: depth of the first row, and from one row to the next; NaN where unknown.
+    """
+    tiling = plan_tiling((greys.shape[0], greys.shape[1]), tile=(TILE, TILE), overlap=(OVERLAP, OVERLAP))
+    rows = np.array([row for row, _ in tiling.places], np.float32)
+    # An image of one row of tiles needs no distance between rows.
+    tops_m = np.where(rows > 0, depth_m + rows * row_m, depth_m).astype(np.float32)
+    waiting = deque(range(len(tiling)))
+    return Job(model, Blend.empty(tiling), cut_tiles(greys, tiling), waiting, tops_m, deadline_s, Future())
+
+
+_Batch = list[tuple[Job, int]]
+
+
+class NetQueue:
+    """The thread that owns the nets, and the images that wait for it.
+
+    A class, for the thread, the lock and what waits are one thing that changes.
+
+    Args:
+        loaders: what loads each model; called once, by the thread, when the model is first asked for.
+        on_batch: told the number of tiles and the seconds of each batch.
+    """
+
+    def __init__(
+        self,
+        loaders: Mapping[str, Callable[[], Predict]],
+        *,
+        limits: Limits,
+        on_batch: Callable[[int, float], None] = lambda *_: None,
+    ) -> None:
+        self._loaders, self._limits, self._on_batch = loaders, limits, on_batch
+        self._loaded: dict[str, Predict] = {}
+        self._jobs: deque[Job] = deque()
+        self._held: set[Job] = set()
+        self._tile_s = 0.0
+        self._is_closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="nets", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether images are taken."""
+        return not self._is_closing and self._thread.is_alive()
+
+    @property
+    def num_waiting(self) -> int:
+        """Images that wait, are on their way, or were not yet released."""
+        return len(self._held)
+
+    @property
+    def wait_s(self) -> float:
+        """How long it will take until what waits now is done, as far as is known."""
+        with self._changed:
+            return sum(len(job.waiting) for job in self._jobs) * self._tile_s
+
+    def has_room(self, num_pixels: int = 0) -> bool:
+        """Whether one more image is taken."""
+        held = sum(job.num_pixels for job in self._held.copy())
+        # A single image is taken whatever it is padded to.
+        fits = not held or held + num_pixels <= self._limits.waiting_pixels
+        return fits and len(self._held) < self._limits.waiting
+
+    def submit(self, job: Job) -> None:
+        """Take an image, and keep room for it until it is released.
+
+        Raises:
+            queue.Full: there is no room.
+            ModelFailed: the thread has ended.
+        """
+        with self._changed:
+            if not self.is_open:
+                raise ModelFailed("no images are taken any more")
+            if not self.has_room(job.num_pixels):
+                raise queue.Full
+            self._held.add(job)
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def release(self, job: Job) -> None:
+        """Forget an image: if it is not done yet, nothing more is done for it."""
+        with self._changed:
+            self._held.discard(job)
+            if job in self._jobs:
+                self._jobs.remove(job)
+
+    def close(self) -> None:
+        """Take no more images, finish those that were taken, and end the thread."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            while (batch := self._next_batch()) is not None:
+                self._do(batch)
+        finally:
+            # Only after a fault of ours is there anything left.
+            self._is_closing = True
+            while self._jobs:
+                _fail(self._jobs.popleft(), ModelFailed("the nets' thread has ended"))
+
+    def _next_batch(self) -> _Batch | None:
+        """Tiles of one model, from its images in turn, when there are any; None at the end."""
+        with self._changed:
+            self._drop_unwanted()
+            while not self._jobs:
+                if self._is_closing:
+                    return None
+                self._changed.wait()
+                self._drop_unwanted()
+            if self._num_ready() < self._limits.batch and not self._is_closing:
+                self._linger()
+                self._drop_unwanted()
+            return self._taken()
+
+    def _linger(self) -> None:
+        end_s = time.monotonic() + self._limits.linger_s
+        while self._num_ready() < self._limits.batch and (left_s := end_s - time.monotonic()) > 0:
+            if not self._changed.wait(left_s):
+                return
+
+    def _num_ready(self) -> int:
+        """Tiles of the model whose turn it is."""
+        return sum(len(job.waiting) for job in self._jobs if job.model == self._jobs[0].model)
+
+    def _drop_unwanted(self) -> None:
+        """Take out the images that nobody waits for any more."""
+        now_s = time.monotonic()
+        for job in list(self._jobs):
+            if job.deadline_s <= now_s:
+                _fail(job, TimeoutError("its time has passed"))
+            if job.future.done():
+                self._jobs.remove(job)
+
+    def _taken(self) -> _Batch:
+        batch: _Batch = []
+        turn = deque(job for job in self._jobs if job.model == self._jobs[0].model)
+        used = list(turn)
+        while turn and len(batch) < self._limits.batch:
+            job = turn.popleft()
+            batch.append((job, job.waiting.popleft()))
+            if job.waiting:
+                turn.append(job)
+        # Those that had their turn go to the end, so that no large image and no model keeps the others waiting.
+        for job in used:
+            self._jobs.remove(job)
+        self._jobs.extend(job for job in used if job.waiting)
+        return batch
+
+    def _do(self, batch: _Batch) -> None:
+        if not batch:
+            return
+        start_s = time.perf_counter()
+        tiles = np.stack([np.asarray(next(job.tiles), np.uint8) for job, _ in batch])
+        tops_m = np.array([job.tops_m[number] for job, number in batch], np.float32)
+        name = batch[0][0].model
+        try:
+            if name not in self._loaded:
+                self._loaded[name] = self._loaders[name]()
+                start_s = time.perf_counter()
+            means = self._loaded[name](tiles, tops_m).mean
+        except (InputError, RuntimeError, MemoryError, OSError) as error:
+            print(f"model {name}: {error}", file=sys.stderr, flush=True)
+            for job, _ in batch:
+                _fail(job, ModelFailed(f"model {name} cannot answer now"))
+            return
+        for (job, number), mean in zip(batch, means, strict=True):
+            job.blend.add(number, mean)
+            if number == len(job.blend.tiling) - 1:
+                _finish(job)
+        elapsed_s = time.perf_counter() - start_s
+        self._tile_s += (elapsed_s / len(batch) - self._tile_s) * (0.2 if self._tile_s else 1)
+        self._on_batch(len(batch), elapsed_s)
+
+
+def _finish(job: Job) -> None:
+    try:
+        job.future.set_result(job.blend)
+    except InvalidStateError:  # it was cancelled or failed meanwhile
+        return
+
+
+def _fail(job: Job, error: Exception) -> None:
+    try:
+        job.future.set_exception(error)
+    except InvalidStateError:
+        return

@@ -1,0 +1,232 @@
+"""Sections of a survey as bytes: read in strips of sixteen lines, for one costs as much, and kept within a bound."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diapir.faults import Fault, InputError
+from diapir.review.sources import SurveySource
+from diapir.review.viewer.levels import NO_TRACE, probability_bytes, spread_bytes
+from diapir.volume.greys import grey_limit, to_grey
+from diapir.volume.line_numbers import Direction
+from diapir.volume.sections import axis_of
+from diapir.volume.store import STRIP, Lines, Store, array_of, read_lines, read_map
+
+Bytes = NDArray[np.uint8]
+_PIECE_BYTES = 16 << 20
+_MOST_STRIP_BYTES = 64 << 20
+_MOST_AT_ONCE = 2
+
+
+class Key(NamedTuple):
+    """What is kept as a whole: some lines of a direction, or some time slices, of a volume."""
+
+    source: str
+    volume: str
+    direction: str
+    number: int
+
+
+class Kept:
+    """Pictures within a bound of bytes, the longest unused of them dropped first; each is made by one thread alone.
+
+    It is a class because what is kept, and who is making what, are shared by all requests.
+
+    Args:
+        most_bytes: of all that is kept; the newest stays whatever its size.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self._kept: OrderedDict[Key, Bytes] = OrderedDict()
+        self._making: dict[Key, threading.Lock] = {}
+        self._lock = threading.RLock()
+
+    def get(self, key: Key) -> Bytes | None:
+        """What is kept under a key."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found
+
+    def get_or_make(self, key: Key, make: Callable[[], Bytes]) -> Bytes:
+        """What is kept, or is made now."""
+        with self._alone(key):
+            found = self.get(key)
+            if found is None:
+                found = make()
+                self.put(key, found)
+            return found
+
+    def put(self, key: Key, value: Bytes) -> None:
+        """Keep something, and drop what there is no room for."""
+        with self._lock:
+            self._kept[key] = value
+            self._kept.move_to_end(key)
+            while len(self._kept) > 1 and self.num_bytes > self.most_bytes:
+                self._kept.popitem(last=False)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all that is kept."""
+        with self._lock:
+            return sum(each.nbytes for each in self._kept.values())
+
+    @contextmanager
+    def _alone(self, key: Key) -> Iterator[None]:
+        with self._lock:
+            own = self._making.setdefault(key, threading.Lock())
+        with own:
+            yield
+        with self._lock:
+            self._making.pop(key, None)
+
+
+class Strips:
+    """Sections of surveys as bytes; the strip beside the one that was asked for is read ahead.
+
+    It is a class because of the thread that reads ahead.
+    """
+
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+        self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diapir-ahead")
+        self._waiting = threading.Semaphore(2)
+        # What many ask for at once waits its turn, so that memory stays within a bound.
+        self._reading = threading.Semaphore(_MOST_AT_ONCE)
+
+    def section(self, source: SurveySource, volume: str, direction: Direction, place: int) -> Bytes:
+        """One line of a volume as `levels` has it: (samples, traces).
+
+        Raises:
+            InputError: a file of the store is absent or damaged; it is named.
+        """
+        lines = strip_lines(source, direction)
+        number, row = divmod(place, lines)
+        strip = self._strip(source, volume, direction, number)
+        # Beyond the middle, the next is likely to be asked for.
+        beside = number + (1 if 2 * row >= lines else -1)
+        if 0 <= beside * lines < axis_of(source.grid, direction).count:
+            self._read_ahead(source, volume, direction, beside)
+        section: Bytes = strip[row]
+        return section
+
+    def _strip(self, source: SurveySource, volume: str, direction: Direction, number: int) -> Bytes:
+        key = Key(source.name, volume, direction, number)
+        found = self._kept.get(key)
+        if found is not None:
+            return found
+
+        def make() -> Bytes:
+            with self._reading:
+                return read_strip(source, volume, direction, number)
+
+        return self._kept.get_or_make(key, make)
+
+    def _read_ahead(self, source: SurveySource, volume: str, direction: Direction, number: int) -> None:
+        """Without haste, and without a queue: what nobody waits for gives way."""
+        if self._kept.get(Key(source.name, volume, direction, number)) is None and self._waiting.acquire(
+            blocking=False
+        ):
+            self._ahead.submit(self._try_strip, source, volume, direction, number)
+
+    def _try_strip(self, source: SurveySource, volume: str, direction: Direction, number: int) -> None:
+        try:
+            self._strip(source, volume, direction, number)
+        except InputError:
+            pass  # told to the one who asks for it
+        finally:
+            self._waiting.release()
+
+
+def strip_lines(source: SurveySource, direction: Direction) -> int:
+    """Lines that are read and kept together: STRIP, or fewer where sections are very large."""
+    shape, lines = source.grid.shape, STRIP
+    section = shape[2] * shape[1 if direction == "inline" else 0]
+    while lines > 1 and lines * section > _MOST_STRIP_BYTES:
+        lines //= 2
+    return lines
+
+
+def read_strip(source: SurveySource, volume: str, direction: Direction, number: int) -> Bytes:
+    """Some lines of a volume: (lines, samples, traces). Memory beyond these is a few pieces of 16 MiB.
+
+    Raises:
+        InputError: a file of the store is absent or damaged; it is named.
+    """
+    store = source.store_of(volume)
+    assert store is not None
+    lines, axis = strip_lines(source, direction), axis_of(source.grid, direction)
+    own = slice(number * lines, min((number + 1) * lines, axis.count))
+    num_traces, num_samples = source.grid.shape[1 if direction == "inline" else 0], source.grid.num_samples
+    live, convert = read_map(store, "live"), converter(store, volume)
+    strip = np.empty((own.stop - own.start, num_samples, num_traces), np.uint8)
+    width = max(_PIECE_BYTES // (4 * STRIP * num_samples) // STRIP, 1) * STRIP
+    for first in range(0, num_traces, width):
+        traces = slice(first, min(first + width, num_traces))
+        block = (own, traces) if direction == "inline" else (traces, own)
+        found = convert(read_block(store, volume, block))
+        found[~live[block]] = NO_TRACE[volume]
+        strip[:, :, traces] = found.transpose((0, 2, 1) if direction == "inline" else (1, 2, 0))
+    return strip
+
+
+def converter(store: Store, volume: str) -> Callable[[NDArray[np.generic]], Bytes]:
+    """What makes bytes of a volume's numbers, in new memory; NO_TRACE's byte of amplitudes is left free.
+
+    Raises:
+        InputError: a survey's store does not say which amplitude is white.
+    """
+    if volume == "amplitude":
+        limit = grey_limit(store)
+        return lambda values: np.maximum(to_grey(values.astype(np.float32, copy=False), limit=limit), 1)
+    if volume == "probability":
+        return lambda values: probability_bytes(values.astype(np.float16, copy=False))
+    if volume == "disagreement":
+        return lambda values: spread_bytes(values.astype(np.float16, copy=False))
+    assert volume == "mask", volume
+    return lambda values: (values != 0).astype(np.uint8)
+
+
+def read_block(store: Store, volume: str, block: tuple[Lines, Lines]) -> NDArray[np.generic]:
+    """Some traces of a volume: (inlines, crosslines, samples).
+
+    Raises:
+        InputError: a file is absent or damaged; it is named.
+    """
+    try:
+        return read_lines(store, volume, inlines=block[0], crosslines=block[1])
+    except InputError as error:
+        raise InputError(_named(store, volume, block, error)) from None
+
+
+def _named(store: Store, volume: str, block: tuple[Lines, Lines], error: InputError) -> Iterator[Fault]:
+    """The faults, with the files that are damaged in place of the array: Zarr says what is wrong, and not where."""
+    if not any(fault.where == str(store.path / volume) for fault in error.faults):
+        yield from error.faults  # absent files are named already
+        return
+    array = array_of(store, volume)
+    steps = array.shards or array.chunks
+    starts = [range(lines.start // step, -(-lines.stop // step)) for lines, step in zip(block, steps[:2], strict=True)]
+    damaged = 0
+    for first in starts[0]:
+        for second in starts[1]:
+            part = (slice(first * steps[0], (first + 1) * steps[0]), slice(second * steps[1], (second + 1) * steps[1]))
+            for third in range(-(-array.shape[2] // steps[2])):
+                try:
+                    array[(*part, slice(third * steps[2], (third + 1) * steps[2]))]
+                except Exception as cause:  # noqa: BLE001 - of damaged chunks zarr and its codecs raise whatever comes
+                    damaged += 1
+                    file = store.path.joinpath(volume, "c", str(first), str(second), str(third))
+                    words = f"{type(cause).__name__}: {cause}".partition("\n")[0][:200]
+                    what = f"its bytes are not those that were written ({words}): "
+                    yield Fault(str(file), f"{what}ingest or segment again, or use another copy")
+    if not damaged:
+        yield from error.faults
