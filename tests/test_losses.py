@@ -239,6 +239,14 @@ def test_dice_of_known_overlaps() -> None:
     torch.testing.assert_close(dice(logits, truth), torch.tensor([0, 0, 1 - 1 / 17]))
 
 
+@pytest.mark.parametrize("loss", [losses.lovasz, losses.symmetric_lovasz])
+def test_lovasz_of_soft_labels_is_that_of_their_classes(loss: Loss) -> None:
+    logits, truth = batch(share=0.4)
+    soft = 0.2 + 0.6 * truth
+    assert torch.equal(loss(logits, soft), loss(logits, truth))
+    assert torch.equal(losses.holds_salt(soft), losses.holds_salt(truth))
+
+
 def test_the_has_salt_loss_asks_whether_any_pixel_is_salt() -> None:
     truth = torch.zeros(3, 4, 4)
     truth[1, 2, 3] = 1

@@ -2,8 +2,9 @@
 
 Every loss takes `logits` (n, h, w) of any float type and `truth` (n, h, w) of 0 and 1, and gives one value per
 image, (n,), so that side losses may leave images out before the mean is taken. `mixed_loss` is their weighted sum.
-Pixels that are not `known`, bool (n, h, w), have no part in it; their truth must be 0, and an image without any known
-pixel loses nothing.
+Soft labels have what lies between 0 and 1: cross-entropy, Dice and focal make use of it; Lovasz, which sorts by
+class, sees only whether it is above a half. Pixels that are not `known`, bool (n, h, w), have no part in it; their
+truth must be 0, and an image without any known pixel loses nothing.
 """
 
 from collections.abc import Mapping
@@ -58,7 +59,7 @@ def focal(logits: Tensor, truth: Tensor, *, gamma: float = 2.0, known: Tensor | 
     logits, truth = logits.float(), truth.float()
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     # (1 - p_t)^gamma by way of its logarithm: no cancellation, and a finite slope at 0 for every gamma.
-    log_wrong = F.logsigmoid(torch.where(truth > 0, -logits, logits))
+    log_wrong = F.logsigmoid(torch.where(truth > 0.5, -logits, logits))
     return _mean((gamma * log_wrong).exp() * entropy, known)
 
 
@@ -80,7 +81,7 @@ def lovasz(
     flat_logits, flat_truth = logits.float().flatten(1), truth.flatten(1)
     if whole_batch:
         flat_logits, flat_truth = flat_logits.reshape(1, -1), flat_truth.reshape(1, -1)
-    sign = torch.where(flat_truth > 0, 1.0, -1.0)
+    sign = torch.where(flat_truth > 0.5, 1.0, -1.0)
     margins = 1 - flat_logits * sign
     if known is not None:
         # Last in the order, where no salt is left and the Jaccard loss takes no more steps.
@@ -157,7 +158,7 @@ def mean_with_salt(per_image: Tensor, truth: Tensor, *, over: Literal["salt", "a
 
 def holds_salt(truth: Tensor) -> Tensor:
     """Whether any known pixel of a mask (n, h, w) is salt: (n,) bool."""
-    return (truth.flatten(1) > 0).any(1)
+    return (truth.flatten(1) > 0.5).any(1)
 
 
 def _one_loss(
@@ -191,14 +192,14 @@ def _mean(values: Tensor, known: Tensor | None) -> Tensor:
 def _jaccard_steps(margins: Tensor, truth: Tensor) -> Tensor:
     """g of each pixel, in the pixels' own order: (n, p), float32; margins (n, p) float32, truth (n, p) of 0 and 1."""
     if margins.device.type == "cpu":
-        return torch.from_numpy(_jaccard_steps_on_processor(margins.numpy(), (truth > 0).numpy()))
+        return torch.from_numpy(_jaccard_steps_on_processor(margins.numpy(), (truth > 0.5).numpy()))
     return _jaccard_steps_on_device(margins, truth)
 
 
 def _jaccard_steps_on_device(margins: Tensor, truth: Tensor) -> Tensor:
     """`_jaccard_steps` with torch's own sort, which any device has."""
     order = torch.sort(margins, dim=1, descending=True, stable=True).indices
-    truth_sorted = (truth > 0).gather(1, order)
+    truth_sorted = (truth > 0.5).gather(1, order)
     # Counts stay exact in float32 up to 2^24 pixels, more than any batch of tiles holds.
     salt_left = truth_sorted.sum(1, keepdim=True) - truth_sorted.cumsum(1, dtype=torch.float32)
     jaccard = 1 - salt_left / (salt_left + torch.arange(1, margins.shape[1] + 1, device=margins.device))

@@ -1,6 +1,7 @@
 import csv
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,16 @@ def test_depth_deals_out_by_rank() -> None:
     ranked = sorted(tiles.ids, key=lambda tile: depths[tile])
     folds = depth_folds(tiles.ids, tiles.depths_m, count=5)
     assert folds.tolist() == [ranked.index(tile) % 5 for tile in tiles.ids]
+
+
+def test_depths_are_ranked_among_all_tiles_where_that_is_asked_for() -> None:
+    every = some_tiles(60)
+    tiles, others = every.take(np.arange(0, 60, 2)), every.take(np.arange(1, 60, 2))
+    folds = make_folds(tiles, Folds(count=5, ranked="all"), others=replace(others, masks=None))
+    assert np.array_equal(folds, depth_folds(every.ids, every.depths_m, count=5)[::2])
+    assert not np.array_equal(folds, make_folds(tiles, Folds(count=5), others=others))
+    with pytest.raises(ValueError, match="belongs to scheme 'depth'"):
+        Folds(scheme="random", ranked="all")
 
 
 @pytest.mark.parametrize("count", [2, 5, 8])

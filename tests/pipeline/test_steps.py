@@ -12,17 +12,20 @@ from diapir.data.synthetic import make_synthetic
 from diapir.data.tiles import DataSet
 from diapir.faults import InputError
 from diapir.pipeline import training
-from diapir.pipeline.plan import plan_steps
-from diapir.pipeline.predictions import Predictions, read_predictions, write_predictions
+from diapir.pipeline.plan import begins_with_best, plan_steps
+from diapir.pipeline.predictions import Predictions, read_predictions, write_array, write_predictions
 from diapir.pipeline.pseudo import AUDIT, confidence, pseudo_label, read_pseudo_labels
 from diapir.pipeline.run import run_recipe, show_plan
 from diapir.pipeline.workplace import Workplace
-from diapir.recipe.steps import PseudoLabel
+from diapir.recipe.files import read_recipe
+from diapir.recipe.steps import PseudoLabel, Train, round_of
 from diapir.recipe.whole import Recipe
 from diapir.runs import read_json
 from fake_training import TINY, tiny_run_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 STEPS: list[dict[str, Any]] = [
     {"do": "train", "name": "teacher"},
@@ -131,6 +134,34 @@ def test_labels_are_shared_out_so_that_each_fold_has_its_own(tmp_path: Path, dat
         (data.unlabelled.ids[1], "fold 1"),
     ]
     assert {row["model"] for row in rows} == {"says mean of all folds"}
+
+
+def test_shares_of_labels_that_differ_by_fold_do_not_overlap(tmp_path: Path, data: DataSet) -> None:
+    says = {0: [1.0, 0.5, 1.0, 1.0, 0.5], 1: [0.5, 1.0, 1.0, 0.5, 1.0]}  # a half is unsure
+    none = np.zeros((5, 101, 101), np.float16)
+    write_predictions(tmp_path / "says", Predictions(np.arange(0), none[:0], none))
+    for fold, values in says.items():
+        probability = np.broadcast_to(np.array(values, np.float16)[:, None, None], none.shape)
+        write_array(tmp_path / "says" / f"unlabelled-fold-{fold}.npy", probability)
+    step = PseudoLabel(do="pseudo-label", name="round", of="says", drop_constant=False, share_out=True)
+    place = Workplace(tiny_run_recipe(), data, np.arange(20) % 2, tmp_path, fabric=None)  # type: ignore[arg-type]
+    pseudo_label(place, step, folds=(0, 1), number=1)
+    assert [read_pseudo_labels(tmp_path / "round", fold)[0].tolist() for fold in (0, 1)] == [[0, 2], [1]]
+
+
+def test_rounds_are_counted_along_the_way_that_labels_take() -> None:
+    steps = read_recipe(RECIPES / "place-01-bes-phalanx.yaml").all_steps
+    names = ("round-1", "sure-1", "round-2", "submit")
+    assert [round_of(steps, name) for name in names] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("asked", "predicts"), [("best", "last"), ("last", "best"), (None, "best")])
+def test_a_step_starts_from_the_weights_that_it_names(asked: str | None, predicts: str) -> None:
+    steps = [*STEPS[:3], STEPS[3] | ({"start_weights": asked} if asked else {}), *STEPS[4:]]
+    recipe = steps_recipe({"steps": steps, "predict.weights": predicts})
+    (step,) = [step for step in recipe.all_steps if step.name == "pretrained"]
+    assert isinstance(step, Train)
+    assert begins_with_best(recipe, step) == ((asked or predicts) == "best")
 
 
 def test_confidence_is_the_share_of_sure_pixels() -> None:

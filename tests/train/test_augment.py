@@ -125,6 +125,15 @@ def test_images_stay_within_0_and_1_and_masks_are_0_or_1(seed: int) -> None:
     assert ((masks == 0) | (masks == 1)).all()
 
 
+def test_soft_masks_stay_soft_and_move_as_their_images_do() -> None:
+    images, _ = batch()
+    draws = replace(draw(Augment(flip=0.5, geometry=1.0, rotation_deg=20)), tone=draw(NOTHING).tone)
+    moved, soft = apply_changes(images, images, draws, is_soft=True)
+    assert torch.equal(soft, moved)
+    assert ((soft > 0) & (soft < 1)).any()
+    assert torch.equal(apply_changes(images, images, draws)[1], (soft > 0.5).float())
+
+
 def test_white_stays_white_and_black_black_however_they_are_moved() -> None:
     section = Augment(geometry=1, shift=0.3, scale=0.4, rotation_deg=40, shear=0.3, crop=1, elastic=1)
     for value in (0.0, 1.0):

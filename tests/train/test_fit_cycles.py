@@ -17,6 +17,7 @@ from diapir.runs import write_json
 from diapir.train import fit, sitting, snapshots
 from diapir.train.checkpoint import FINISHED, NAME
 from diapir.train.epoch_log import read_log
+from diapir.train.loop import train_epoch
 from diapir.train.snapshots import SNAPSHOTS, WEIGHTS_BEST, WEIGHTS_LAST, drop_epochs
 from diapir.train.stop import Stopped
 from fake_training import RESTLESS, fit_tiny, restless_scores, tiny_fold, tiny_recipe
@@ -55,6 +56,19 @@ def uninterrupted(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def num_steps(folder: Path) -> int:
     return sum({"small": 3, "native": 6}[record["stage"].rpartition("-")[0]] for record in read_log(folder))
+
+
+def test_each_epoch_has_its_own_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = {"name": "only", "epochs": 4, "batch": 8, "loss": {"bce": 1.0, "end": {"dice": 2.0}}}
+    seen: list[dict[str, float]] = []
+
+    def note(*arguments: Any, plan: Any, **named: Any) -> Any:
+        seen.append(dict(plan.loss.weights))
+        return train_epoch(*arguments, plan=plan, **named)
+
+    monkeypatch.setattr(fit, "train_epoch", note)
+    fit_tiny(tiny_recipe({"stages": [stage], "average": {}, "net.has_salt_head": False}), tmp_path)
+    assert seen == [{"bce": 1.0}, {"bce": 0.75, "dice": 0.5}, {"bce": 0.5, "dice": 1.0}, {"bce": 0.25, "dice": 1.5}]
 
 
 def test_a_fold_leaves_what_its_recipe_asks_for(uninterrupted: Path) -> None:

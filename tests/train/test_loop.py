@@ -155,6 +155,22 @@ def test_unlabelled_pixels_teach_nothing() -> None:
     assert partial.isfinite().all()
 
 
+def test_soft_labels_teach_as_the_mean_of_both_answers_does() -> None:
+    known = tiny_tiles(8, seed=1)
+    assert known.masks is not None
+    share = 0.75
+    slopes = {}
+    for name, value in (("salt", 1.0), ("none", 0.0), ("soft", share)):
+        masks = torch.full(known.masks.shape, value)
+        net, plan = one_layer(), replace(make_plan(8), is_soft=True, frame=Frame("resize", 32))
+        list(run_epoch(net, replace(plan, loss=Loss(bce=1.0, on_tile=False)), tiles=replace(known, masks=masks)))
+        assert net.conv.weight.grad is not None
+        slopes[name] = net.conv.weight.grad
+    expected = share * slopes["salt"] + (1 - share) * slopes["none"]
+    torch.testing.assert_close(slopes["soft"], expected)
+    assert not torch.allclose(slopes["soft"], slopes["salt"])
+
+
 def test_a_mask_is_unknown_where_the_framed_one_was_made_of_unknown_pixels() -> None:
     masks = torch.zeros(2, 10, 10)
     masks[:, :5] = 1

@@ -190,6 +190,11 @@ def laurans_masked(found: Given, truth: Tensor) -> Tensor:
     return torch.stack(values).mean()
 
 
+def twenty_first(found: Given, truth: Tensor) -> Tensor:
+    value = mean(elu, on_tile(found.mask), truth) + 0.05 * class_loss(found.has_salt, truth)
+    return value + sum(mean(elu, on_tile(side), truth) for side in found.sides)
+
+
 CASES: dict[str, tuple[Frame, tuple[int, ...], Callable[[Given, Tensor], Tensor]]] = {
     "1st, A, first stage": (
         PAD, (), lambda g, y: 0.5 * mean(plain_bce, g.mask, padded(y)) + 0.5 * plain_dice(g.mask, padded(y)),
@@ -211,6 +216,8 @@ CASES: dict[str, tuple[Frame, tuple[int, ...], Callable[[Given, Tensor], Tensor]
     "Laurans, masked": (NATIVE, (), laurans_masked),
     "Laurans, BCE and Lovasz": (NATIVE, (), lambda g, y: mean(plain_bce, g.mask, y) + mean(relu, g.mask, y)),
     "Laurans, Lovasz": (NATIVE, (), lambda g, y: mean(relu, g.mask, y)),
+    "2nd": (NATIVE, (), lambda g, y: 1.2 * mean(plain_focal, g.mask, y) + 0.8 * mean(elu, g.mask, y)),
+    "21st": (PAD, (16, 16, 16, 16), twenty_first),
 }  # fmt: skip
 
 
@@ -218,7 +225,9 @@ CASES: dict[str, tuple[Frame, tuple[int, ...], Callable[[Given, Tensor], Tensor]
 def test_each_published_mix_is_its_plain_version_in_value_and_slope(name: str) -> None:
     frame, sides, plain = CASES[name]
     found, truth = given(frame.size or TILE, sides), masks()
-    loss, expected = loss_of(Loss.model_validate(SECTIONS[name]), frame, found, truth), plain(found, truth)
+    # The 20th of 50 epochs, where a mix has come two fifths of its way.
+    section = Loss.model_validate(SECTIONS[name]).at(20, 50)
+    loss, expected = loss_of(section, frame, found, truth), plain(found, truth)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     leaves = [found.mask, *found.sides, *([found.has_salt] if "has_salt" in SECTIONS[name] else [])]
@@ -226,6 +235,16 @@ def test_each_published_mix_is_its_plain_version_in_value_and_slope(name: str) -
     for slope, expected_slope in slopes:
         assert slope.abs().max() > 0
         torch.testing.assert_close(slope, expected_slope, rtol=1e-4, atol=1e-6)
+
+
+def test_a_mix_goes_evenly_from_its_beginning_to_its_end() -> None:
+    section = Loss.model_validate(SECTIONS["2nd"])
+    for epoch in range(50):
+        weight = 2 * max(0, (50 - epoch) / 50)  # the team's w(e)
+        found = section.at(epoch, 50).weights
+        assert found["focal"] == pytest.approx(weight)
+        assert found.get("lovasz", 0.0) == pytest.approx(2 - weight)
+    assert not section.is_plain_bce
 
 
 def test_every_published_mix_has_its_plain_version() -> None:

@@ -22,7 +22,7 @@ Numbers = NDArray[np.int64]
 def depth_folds(ids: Sequence[str], depths_m: NDArray[np.float32], *, count: int) -> Numbers:
     """Deal tiles out in turn, shallowest first: (n,) of 0..count-1. Ties go by id; unknown depths come last.
 
-    Source: the 1st place's folds (systems of 2018: rank by depth, modulo the number of folds).
+    Source: the 1st place's folds (systems of 2018: rank of all tiles by depth, modulo the number of folds).
     """
     return _deal(np.lexsort((np.asarray(ids), depths_m)), count=count)
 
@@ -82,10 +82,13 @@ def mosaic_folds(ids: Sequence[str], depths_m: NDArray[np.float32], mosaics: Num
     return folds
 
 
-def make_folds(tiles: TileSet, section: Folds, *, survey: Callable[[], Mosaics] | None = None) -> Numbers:
+def make_folds(
+    tiles: TileSet, section: Folds, *, others: TileSet | None = None, survey: Callable[[], Mosaics] | None = None
+) -> Numbers:
     """The fold of each labelled tile, by the recipe's scheme: (n,).
 
     Args:
+        others: the unlabelled tiles, for depths that are ranked among `all`.
         survey: finds the mosaics of these tiles and then any others; None looks at these alone.
 
     Raises:
@@ -99,7 +102,10 @@ def make_folds(tiles: TileSet, section: Folds, *, survey: Callable[[], Mosaics] 
         )
     match section.scheme:
         case "depth":
-            folds = depth_folds(tiles.ids, tiles.depths_m, count=section.count)
+            more = others if section.ranked == "all" else None
+            ids = tiles.ids + (more.ids if more else ())
+            depths_m = np.concatenate([tiles.depths_m, more.depths_m]) if more else tiles.depths_m
+            folds = depth_folds(ids, depths_m, count=section.count)[: len(tiles)]
         case "coverage":
             folds = coverage_folds(tiles.ids, tiles.masks, count=section.count, seed=section.seed)
         case "random":

@@ -20,7 +20,8 @@ class TileTensors:
 
     Args:
         images: uint8 (n, h, w).
-        masks: uint8 (n, h, w) of 0, 1 and, where `is_partial`, UNKNOWN; or None.
+        masks: uint8 (n, h, w) of 0, 1 and, where `is_partial`, UNKNOWN; or, where `is_soft`, probabilities besides, of
+            a floating type; or None.
         depths_m: float32 (n,), NaN where unknown.
     """
 
@@ -28,6 +29,7 @@ class TileTensors:
     masks: Tensor | None
     depths_m: Tensor
     is_partial: bool = False
+    is_soft: bool = False
 
     def __len__(self) -> int:
         return len(self.images)

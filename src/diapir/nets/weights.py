@@ -191,7 +191,14 @@ def _fill(model: nn.Module, full: Mapping[str, Tensor], *, source: str) -> None:
 
 
 def _adapt_channels(weight: Tensor, channels: int) -> Tensor:
-    """The mean filter for every channel, scaled so that equal channels give the same response as before."""
+    """Filters for another number of channels.
+
+    More channels than were trained: theirs stay, and each further one begins with their mean. Fewer: the mean filter
+    for every channel, scaled so that equal channels give the same response as before.
+    """
+    if channels > weight.shape[1]:
+        further = weight.mean(1, keepdim=True).expand(-1, channels - weight.shape[1], -1, -1)
+        return torch.cat([weight, further], dim=1)
     return weight.mean(1, keepdim=True).expand(-1, channels, -1, -1) * (weight.shape[1] / channels)
 
 

@@ -178,7 +178,9 @@ def threshold_of(recipe: Recipe, step: Submit) -> float | Literal["tuned"]:
 
 
 def begins_with_best(recipe: Recipe, step: Train) -> bool:
-    """Whether a train step begins with the best weights of another, and not with its last: as that one predicts."""
+    """Whether a train step begins with the best weights of another, and not its last: unasked, as that one predicts."""
+    if step.start_weights is not None:
+        return bool(step.start_from) and step.start_weights == "best"
     return bool(step.start_from) and trained_recipe(recipe, step.start_from).predict.weights == "best"
 
 

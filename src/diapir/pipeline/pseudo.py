@@ -33,7 +33,7 @@ def pseudo_label(place: Workplace, step: PseudoLabel, *, folds: tuple[int, ...],
 
     Args:
         folds: the folds of the models behind the predictions.
-        number: of this round: how many pseudo-label steps there are up to and with this one.
+        number: of this round: of pseudo-label steps that follow from each other, up to and with this one.
 
     Raises:
         InputError: no tile is sure enough.
@@ -44,7 +44,8 @@ def pseudo_label(place: Workplace, step: PseudoLabel, *, folds: tuple[int, ...],
         probability = read_predictions(place.out / step.of, fold if step.leak_free else None).unlabelled
         sure = confidence(probability, low=step.low, high=step.high)
         rows = _chosen(step, probability, sure, place.data.unlabelled.images)
-        rows = rows[part :: len(folds)] if step.share_out else rows
+        # Dealt by the tile's own number: lists of several folds' models differ, and parts must not overlap.
+        rows = rows[rows % len(folds) == part] if step.share_out else rows
         if not len(rows):
             best = f"the surest has {sure.max():.3f}" if len(sure) else "there are no unlabelled tiles"
             wanted = (

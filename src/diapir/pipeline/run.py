@@ -48,7 +48,7 @@ from diapir.processor import is_first_process
 from diapir.recipe.files import read_recipe, write_recipe
 from diapir.recipe.nets import trained_encoder
 from diapir.recipe.smoke import LABELLED, UNLABELLED
-from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Submit, Train
+from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Submit, Train, round_of
 from diapir.recipe.whole import Recipe
 from diapir.runs import locked_folder, provenance, read_record, write_json, write_text
 from diapir.train.stop import stop_requests
@@ -112,7 +112,7 @@ def run_recipe(
             )
         if first and (out / RECORD).exists() and all(one.state == "done" for one in plan):
             return _finished_record(out)
-        numbers = make_folds(data.labelled, recipe.folds, survey=lambda: mosaics_of(data, out))
+        numbers = make_folds(data.labelled, recipe.folds, others=data.unlabelled, survey=lambda: mosaics_of(data, out))
         fabric = make_fabric(recipe.precision, devices=devices, may_leave_weights_unused=_may_leave_unused(recipe))
         if first:
             # All that can be refused was, so the folder becomes this run's.
@@ -303,10 +303,8 @@ def do_step(place: Workplace, planned: Planned, *, stop_asked: Callable[[], int 
         case PredictStep():
             return predict(place, step)
         case PseudoLabel():
-            before = [
-                one for one in recipe.all_steps[: recipe.all_steps.index(step) + 1] if isinstance(one, PseudoLabel)
-            ]
-            return pseudo_label(place, step, folds=held_out_folds(recipe), number=len(before))
+            number = round_of(recipe.all_steps, step.name)
+            return pseudo_label(place, step, folds=held_out_folds(recipe), number=number)
         case BlendStep():
             return blend(place, step, folds=folds_to_keep(recipe, step.name))
         case PostProcessStep():

@@ -181,6 +181,7 @@ def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: st
         tile_tensors(together, place.fabric.device),
         masks=torch.from_numpy(answers).to(place.fabric.device),
         is_partial=bool((answers == UNKNOWN).any()),
+        is_soft=answers.dtype.kind == "f",
     )
     if recipe.data.fourfold_shift:
         drawn = torch.Generator().manual_seed(recipe.seed)

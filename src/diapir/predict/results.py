@@ -25,9 +25,13 @@ _NEEDED: dict[str, Callable[[Any], bool]] = {
 _HEAD = """\
 # Results on the competition's tiles
 
-Written by `diapir results` from the records under `results/`; nothing here is typed in. Our scores are of tiles that
-were held out, with a bootstrap 95 % interval over tiles; the teams' are local, public and private. A recipe NAME-cpu is
-the system NAME made narrow and short for two processor cores, and stands beside the same published figures.
+Written by `diapir results`: our figures come from the records under `results/`; the teams' are typed in
+`results/published.yaml`, and what was tried in `results/notes.md`. Our scores are of tiles that were held out, with a
+bootstrap 95 % interval over tiles; the teams' are local, public and private. A recipe NAME-cpu is the system NAME made
+narrow and short for two processor cores, and stands beside the same published figures.
+
+The tiles at hand were 3,217 of the competition's 4,000 labelled ones; the other 783 counted as unlabelled. Scores here
+are therefore of other tiles than the teams', and the kept submissions have more rows than Kaggle takes.
 
 | recipe | published: local / public / private | ours (95 % interval) | gap to local | folds | minutes | hardware |
 |---|---|---|---|---|---|---|"""

@@ -25,6 +25,8 @@ class Train(Section):
         stages: in place of the model's.
         tiles: what to train on: `labelled`, and names of pseudo-label steps.
         start_from: the train step whose weights each fold begins with; its single model for all of them, if it has one.
+        start_weights: which of them, `best` or `last`; null for the best where that step predicts with these, else the
+            last.
         one_model: train a single model, on pseudo-labels alone, instead of one for each fold; it is scored on all the
             labelled tiles.
     """
@@ -35,6 +37,8 @@ class Train(Section):
     stages: tuple[Stage, ...] = ()
     tiles: Annotated[tuple[Name, ...], Field(min_length=1)] = (LABELLED,)
     start_from: str = ""
+    # Left out where it says nothing, so that recipes from before there was one keep their digest.
+    start_weights: Literal["best", "last"] | None = Field(default=None, exclude_if=lambda which: which is None)
     one_model: bool = False
 
 
@@ -186,6 +190,13 @@ def sources(step: Step) -> dict[str, tuple[str, set[str]]]:
             return {"of": (step.of, {"predict", "blend", "post-process"})}
         case _:
             assert_never(step)
+
+
+def round_of(steps: tuple[Step, ...], name: str) -> int:
+    """Pseudo-label steps that follow from each other on the longest way to a step, itself among them."""
+    step = next(each for each in steps if each.name == name)
+    before = max((round_of(steps, source) for source, _ in sources(step).values()), default=0)
+    return before + isinstance(step, PseudoLabel)
 
 
 def dependents(steps: tuple[Step, ...], name: str) -> set[str]:

@@ -43,6 +43,8 @@ class Folds(Section):
             shuffles; `groups` keeps tiles of one group (a CSV of id,group) together; `mosaic` keeps tiles together that
             were neighbours in the survey, as far as their edges tell, and deals the others by depth; `sections` keeps
             neighbouring labelled sections of a survey together, and needs a `gap`.
+        ranked: of `depth`, which tiles are sorted and dealt: the `labelled`, so that folds are of one size, or `all`,
+            as the 1st place did, of which the labelled are then taken.
         gap: lines of the grid between what a fold holds out and what its model is trained on.
         held_out: the folds to train a model for, each holding that fold out; empty for all of them.
     """
@@ -51,7 +53,8 @@ class Folds(Section):
     count: Annotated[Whole, Field(ge=2, le=1000)] = 5
     seed: Annotated[Whole, Field(ge=0)] = 0
     groups: Path | None = None
-    # Left out where it says nothing, so that recipes from before there was one keep their digest.
+    # Both left out where it says nothing, so that recipes from before there were any keep their digest.
+    ranked: Literal["labelled", "all"] = Field(default="labelled", exclude_if=lambda which: which == "labelled")
     gap: Annotated[Whole, Field(ge=0, le=10_000)] | None = Field(default=None, exclude_if=lambda gap: gap is None)
     held_out: tuple[Annotated[Whole, Field(ge=0)], ...] = ()
 
@@ -61,6 +64,8 @@ class Folds(Section):
             raise ValueError("scheme 'groups' and a file in 'groups' go together: give both or neither")
         if (self.scheme == "sections") != (self.gap is not None):
             raise ValueError("scheme 'sections' and a gap go together: give both or neither")
+        if self.ranked == "all" and self.scheme != "depth":
+            raise ValueError(f"ranked 'all' belongs to scheme 'depth', found '{self.scheme}'")
         if wrong := [fold for fold in self.held_out if fold >= self.count]:
             raise ValueError(f"held_out {wrong}: there are folds 0 to {self.count - 1}")
         if len(set(self.held_out)) != len(self.held_out):

@@ -191,11 +191,14 @@ class Loss(Mix):
         whole_batch: Dice and Lovasz over the pixels of the batch instead of each image's.
         on_tile: compare on the 101x101 tile, with the border that framing added cut off.
         has_salt: weight of the has-salt head's cross-entropy.
-        side: weight of each side head's mask, by the same mix, on images with salt alone. A head smaller than the net's
-            input is compared at its own scale, with the nearest pixels of the mask; they also say if there is salt.
+        side: weight of each side head's mask, by the same mix, on images with salt unless `side_mean` says not. A head
+            smaller than the net's input is compared at its own scale, with the nearest pixels of the mask; they also
+            say if there is salt.
         side_mean: `salt` divides a side head's sum by the number of images with salt, and is 0 where there are none;
-            `all` divides by the number of all images.
+            `all` divides by the number of all images; `every` takes the plain mean over all of them, empty ones too.
         empty: the mix for images without salt, where it is another one.
+        end: the mix that the mask's moves towards, evenly from epoch to epoch, and would be at the one after the
+            stage's last; null where it stays.
     """
 
     hinge: Literal["relu", "elu"] = "elu"
@@ -204,14 +207,27 @@ class Loss(Mix):
     on_tile: bool = True
     has_salt: Annotated[Real, Field(ge=0)] = 0.0
     side: Annotated[Real, Field(ge=0)] = 0.0
-    side_mean: Literal["salt", "all"] = "salt"
+    side_mean: Literal["salt", "all", "every"] = "salt"
     empty: Mix | None = None
+    # Left out where there is none, so that recipes from before there was one keep their digest.
+    end: Mix | None = Field(default=None, exclude_if=lambda mix: mix is None)
 
     @property
     def is_plain_bce(self) -> bool:
         """Whether it is the binary cross-entropy of the mask and nothing else, whose values mean something."""
-        others = self.has_salt or self.side or self.empty is not None
+        others = self.has_salt or self.side or self.empty is not None or self.end is not None
         return set(self.weights) == {"bce"} and self.bce == 1 and not others
+
+    def at(self, epoch: int, epochs: int) -> "Loss":
+        """The loss of one of a stage's epochs, counted from 0."""
+        if self.end is None:
+            return self
+        share = epoch / epochs
+        names: tuple[LossName, ...] = typing.get_args(LossName)
+        mix: dict[str, Any] = {
+            name: (1 - share) * getattr(self, name) + share * getattr(self.end, name) for name in names
+        }
+        return self.model_copy(update=mix | {"end": None})
 
     @model_validator(mode="after")
     def _fits(self) -> "Loss":

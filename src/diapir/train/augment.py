@@ -10,18 +10,25 @@ _PADDING = {"mirror": "reflection", "reflect": "border", "zero": "zeros"}
 _FAR = 1e4  # beyond the tile also after any crop
 
 
-def apply_changes(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def apply_changes(images: Tensor, masks: Tensor, draws: Draws, *, is_soft: bool = False) -> tuple[Tensor, Tensor]:
     """Change tiles and their masks together.
 
     Args:
         images: (n, h, w), float in 0..1.
         masks: (n, h, w), 0 and 1, float; NaN where unknown.
+        is_soft: whether masks are probabilities, which stay so.
 
     Returns:
-        Images (n, h, w) float in 0..1, masks (n, h, w) of 0 and 1, float, NaN where an unknown pixel takes part.
+        Images (n, h, w) float in 0..1, masks (n, h, w) of 0 and 1 (if `is_soft`, of what lies between too), float, NaN
+        where an unknown pixel takes part.
     """
     images, masks = _move(_cut_first(images, masks, draws), masks, draws)
-    return _tone(images, draws), masks
+    return _tone(images, draws), masks if is_soft else hard(masks)
+
+
+def hard(masks: Tensor) -> Tensor:
+    """1 where a mask is above a half and 0 elsewhere, NaN where it is NaN."""
+    return torch.where(masks.isnan(), masks, (masks > 0.5).float())
 
 
 def _cut_first(images: Tensor, masks: Tensor, draws: Draws) -> Tensor:
@@ -54,8 +61,7 @@ def _move(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
             both[rows], grid, mode="bilinear", padding_mode=_PADDING[draws.border], align_corners=False
         )
         turned[rows] = moved.clamp(0, 1)  # four weights that sum to 1 by a hair too much give more than white
-    mask = turned[:, 1]
-    return turned[:, 0], torch.where(mask.isnan(), mask, (mask > 0.5).float())
+    return turned[:, 0], turned[:, 1]
 
 
 def _copied(draws: Draws) -> tuple[Tensor, Tensor]:

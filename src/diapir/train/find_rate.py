@@ -107,6 +107,7 @@ def sweep_rates(
             spec=spec, frame=stage_frame(recipe, stage), augment=stage.augment or recipe.augment, loss=stage.loss,
             batch=batch, clip_norm=stage.optimiser.clip_norm, autocast=nullcontext, backward=fabric.backward,
             is_partial=tiles.is_partial,
+            is_soft=tiles.is_soft,
         ),
         order=torch.randint(len(tiles), (steps * batch,), generator=rng),
         first_step=0,

@@ -142,13 +142,14 @@ def _epoch_steps(sitting: Sitting) -> Iterator[Tensor]:
         spec=fold.spec,
         frame=stage_frame(sitting.recipe, stage),
         augment=stage.augment or sitting.recipe.augment,
-        loss=stage.loss,
+        loss=stage.loss.at(sitting.progress.epoch, stage.epochs),
         batch=sitting.batch,
         clip_norm=stage.optimiser.clip_norm,
         autocast=nullcontext,
         backward=fabric.backward,
         part=(fabric.global_rank, fabric.world_size),
         is_partial=fold.train.is_partial,
+        is_soft=fold.train.is_soft,
     )
     optimiser: Any = fabric.setup_optimizers(sitting.parts.optimiser)
     scores = sitting.scores

@@ -17,7 +17,7 @@ from diapir.nets.framing import Frame, InputSpec, net_input
 from diapir.nets.infer import TileTensors
 from diapir.nets.unet import Outputs
 from diapir.recipe.training import Augment, Loss
-from diapir.train.augment import apply_changes
+from diapir.train.augment import apply_changes, hard
 from diapir.train.draws import draw_changes
 
 
@@ -28,6 +28,7 @@ class Plan:
     Args:
         part: rank and number of the processes that share each batch.
         is_partial: whether masks have pixels that are not known.
+        is_soft: whether masks are probabilities.
     """
 
     spec: InputSpec
@@ -40,6 +41,7 @@ class Plan:
     backward: Callable[[Tensor], None]
     part: tuple[int, int] = (0, 1)
     is_partial: bool = False
+    is_soft: bool = False
 
 
 class Objective(NamedTuple):
@@ -116,7 +118,7 @@ def _batch(tiles: TileTensors, rows: Tensor, *, plan: Plan, rng: torch.Generator
     mine = slice(rank * len(rows) // world, (rank + 1) * len(rows) // world)
     chosen = rows[mine].to(tiles.images.device)
     images = tiles.images[chosen].float() / 255
-    images, masks = apply_changes(images, masks_at(tiles, chosen), draws.part(mine))
+    images, masks = apply_changes(images, masks_at(tiles, chosen), draws.part(mine), is_soft=plan.is_soft)
     return net_input(images, tiles.depths_m[chosen], spec=plan.spec, frame=plan.frame), masks
 
 
@@ -128,7 +130,7 @@ def masks_at(tiles: TileTensors, rows: Tensor) -> Tensor:
 
 
 def supervised_loss(outputs: Outputs, masks: Tensor, *, plan: Plan) -> Tensor:
-    """The stage's loss: a mean over images, and over those with salt for each side head.
+    """The stage's loss: a mean over images, and for each side head what `side_mean` says.
 
     Args:
         masks: (n, h, w), the truth of what the net was shown; NaN where unknown.
@@ -153,7 +155,10 @@ def supervised_loss(outputs: Outputs, masks: Tensor, *, plan: Plan) -> Tensor:
         number = logits.shape[1]
         truth = truth.repeat_interleave(number, dim=0)
         per_head = measure(logits.flatten(0, 1), truth, weights=section.weights)
-        total = total + section.side * number * mean_with_salt(per_head, truth, over=section.side_mean)
+        if section.side_mean == "every":
+            total = total + section.side * number * per_head.mean()
+        else:
+            total = total + section.side * number * mean_with_salt(per_head, truth, over=section.side_mean)
     return total
 
 
@@ -169,7 +174,7 @@ def _compared(logits: Tensor, masks: Tensor, *, plan: Plan) -> tuple[Tensor, Ten
     if plan.loss.on_tile and logits.shape[-2:] == framed:
         return frame.release(logits, height=own[0], width=own[1]), masks
     truth = frame.enclose(masks[:, None])
-    truth = torch.where(truth.isnan(), truth, (truth > 0.5).float())
+    truth = truth if plan.is_soft else hard(truth)
     if logits.shape[-2:] == framed:
         return logits, truth[:, 0]
     truth = F.interpolate(truth, size=logits.shape[-2:], mode="nearest")
