@@ -47,10 +47,12 @@ def main() -> int:
     """Set up, or say in a few lines why not; the exit status."""
     parser = argparse.ArgumentParser(description="Make .venv from uv.lock.")
     parser.add_argument("--group", action="append", default=[], help="a dependency group beside dev, such as bench")
-    groups = parser.parse_args().group
+    parser.add_argument("--extra", action="append", default=[], help="what a feature needs: onnx, mlflow, tensorboard")
+    asked = parser.parse_args()
+    wanted = [f"--group={group}" for group in asked.group] + [f"--extra={extra}" for extra in asked.extra]
     started_s = time.monotonic()
     try:
-        if _is_current(groups):
+        if _is_current(wanted):
             _say(".venv is up to date")
             return 0
         if not _has_torch():
@@ -59,7 +61,7 @@ def main() -> int:
         uv = _find_uv()
         if not _has_torch():
             _check_cache_space(uv)
-        _sync(uv, groups)
+        _sync(uv, wanted)
     except SetupError as error:
         print(f"setup: error: {error}", file=sys.stderr)
         return 2
@@ -70,11 +72,11 @@ def main() -> int:
     return 0
 
 
-def _is_current(groups: list[str]) -> bool:
-    """Whether an earlier set-up finished with these very files and at least these groups."""
+def _is_current(wanted: list[str]) -> bool:
+    """Whether an earlier set-up finished with these very files and at least these groups and extras."""
     try:
         stamp = json.loads(STAMP.read_text(encoding="utf-8"))
-        return stamp["made_from"] == _made_from() and set(groups) <= set(stamp["groups"]) and _venv_python() is not None
+        return stamp["made_from"] == _made_from() and set(wanted) <= set(stamp["wanted"]) and _venv_python() is not None
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -87,9 +89,9 @@ def _made_from() -> str:
     return total.hexdigest()
 
 
-def _sync(uv: Path, groups: list[str]) -> None:
+def _sync(uv: Path, wanted: list[str]) -> None:
     """Let uv install exactly what uv.lock names."""
-    stamp = {"made_from": _made_from(), "groups": groups}
+    stamp = {"made_from": _made_from(), "wanted": wanted}
     if STAMP.exists():
         STAMP.unlink()
     environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
@@ -100,15 +102,14 @@ def _sync(uv: Path, groups: list[str]) -> None:
         environment.setdefault("UV_SYSTEM_CERTS", "true")
         environment.setdefault("UV_NATIVE_TLS", "true")  # the same for a uv of before 2026
     # --inexact leaves what a developer added by hand, and the groups of an earlier call.
-    command = [str(uv), "sync", "--frozen", "--inexact", *_python_arguments()]
-    for group in groups:
-        command += ["--group", group]
+    command = [str(uv), "sync", "--frozen", "--inexact", *_python_arguments(), *wanted]
     _say("installing what uv.lock names")
     if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
         raise SetupError(
             "uv could not install the packages; its own words are above.\n"
             "  no network or a proxy: set HTTPS_PROXY; behind a company's certificate: set SSL_CERT_FILE\n"
             f"  no Python {_versions()}: install one, or name one with UV_PYTHON=/path/to/python3\n"
+            "  no wheel for this machine: torch needs glibc 2.28 or newer, or macOS 14 on Apple silicon\n"
             f"  no space: {NEEDED_GB:g} GB are needed, here and where uv keeps its cache (UV_CACHE_DIR moves it)\n"
             "  then run the same command again; what was downloaded is kept"
         )

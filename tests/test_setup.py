@@ -103,10 +103,11 @@ def test_an_environment_is_current_until_what_it_was_made_from_changes(
     for name in ("uv.lock", "pyproject.toml", ".venv/bin/python"):
         (tmp_path / name).write_text("")
     assert not setup_script._is_current([])
-    stamp = {"made_from": setup_script._made_from(), "groups": ["bench"]}
+    stamp = {"made_from": setup_script._made_from(), "wanted": ["--group=bench", "--extra=onnx"]}
     (tmp_path / ".venv/stamp").write_text(json.dumps(stamp))
     assert setup_script._is_current([])
-    assert setup_script._is_current(["bench"])
-    assert not setup_script._is_current(["another"])
+    assert setup_script._is_current(["--extra=onnx"])
+    assert setup_script._is_current(["--group=bench", "--extra=onnx"])
+    assert not setup_script._is_current(["--extra=bench"])
     (tmp_path / "uv.lock").write_text("changed")
     assert not setup_script._is_current([])

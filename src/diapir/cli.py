@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
+import typer.core
 
 from diapir import __version__
 from diapir.cli_data import data_app
@@ -26,16 +27,33 @@ from diapir.train.stop import Stopped, stop_at_once
 if TYPE_CHECKING:
     from diapir.pipeline.run import DoSteps
 
+_SURVEYS, _DATA, _TRAINING, _LOOKING, _SCORES = (
+    "Surveys", "Tiles", "Training and predicting", "Looking and correcting", "Scores and comparisons",
+)  # fmt: skip
+_ORDER = (
+    "survey", "data", "run", "predict", "bundle", "find-lr", "rollback",
+    "report", "serve", "review", "score", "check-submission", "compare", "replay", "results",
+)  # fmt: skip
+
+
+class _InOrder(typer.core.TyperGroup):
+    """A class, for click asks one for the order in which it lists commands: groups would come last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
+
+
 app = typer.Typer(
     name="diapir",
+    cls=_InOrder,
     help="Finds salt in seismic data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data_app, name="data")
-app.add_typer(survey_app, name="survey")
-app.add_typer(review_app, name="review")
+app.add_typer(data_app, name="data", rich_help_panel=_DATA)
+app.add_typer(survey_app, name="survey", rich_help_panel=_SURVEYS)
+app.add_typer(review_app, name="review", rich_help_panel=_LOOKING)
 
 _MOST_ALIKE = 50
 
@@ -55,7 +73,7 @@ def diapir(version: Annotated[bool, typer.Option("--version", help="Print the ve
         raise typer.Exit
 
 
-@app.command("score")
+@app.command("score", rich_help_panel=_SCORES)
 def score(
     submission: Annotated[Path, typer.Argument(help="CSV with id and rle_mask, plain or .gz.")],
     truth: Annotated[Path, typer.Argument(help="CSV with the true masks, or a folder with truth.csv or train.csv.")],
@@ -75,7 +93,7 @@ def score(
         write_scoring(scoring, json)
 
 
-@app.command("check-submission")
+@app.command("check-submission", rich_help_panel=_SCORES)
 def check_submission(
     submission: Annotated[Path, typer.Argument(help="CSV with id and rle_mask, plain or .gz.")],
     against: Annotated[Path, typer.Option(help="The sample submission: the ids that are wanted.")],
@@ -88,7 +106,7 @@ def check_submission(
     print(f"ok: {len(submissions.read_submission(submission))} rows")
 
 
-@app.command("run")
+@app.command("run", rich_help_panel=_TRAINING)
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, e.g. recipes/quickstart.yaml.")],
     out: Annotated[Path, typer.Option(help="The run's folder.")],
@@ -173,7 +191,7 @@ def _workers(
         yield partial(side_by_side.side_by_side, crew=crew, **source)
 
 
-@app.command("predict")
+@app.command("predict", rich_help_panel=_TRAINING)
 def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run, or a bundle.")],
     data: Annotated[Path, typer.Argument(help="A data set whose unlabelled tiles are wanted.")],
@@ -190,7 +208,7 @@ def predict(
     print(f"{out}: {len(tiles)} tiles, {masks.any((1, 2)).mean():.1%} with salt")
 
 
-@app.command("bundle")
+@app.command("bundle", rich_help_panel=_TRAINING)
 def bundle(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run, or another bundle.")],
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
@@ -207,7 +225,7 @@ def bundle(
     print(f"{out}: files of weights: {files}; {out / CARD} says what they are; digest {model.digest}")
 
 
-@app.command("rollback")
+@app.command("rollback", rich_help_panel=_TRAINING)
 def rollback(
     run: Annotated[Path, typer.Argument(help="The folder of a run, finished or not.")],
     step: Annotated[str, typer.Argument(help="A pseudo-label step of it.")],
@@ -229,7 +247,7 @@ def rollback(
         print(summary(roll_back(planned, data_path=data, skip_bad=skip_bad), run))
 
 
-@app.command("compare")
+@app.command("compare", rich_help_panel=_SCORES)
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Finished runs, two or more; the first is the measure.")],
 ) -> None:
@@ -244,7 +262,7 @@ def compare(
         print_comparison(runs[0], other, Console())
 
 
-@app.command("replay")
+@app.command("replay", rich_help_panel=_SCORES)
 def replay(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     out: Annotated[Path, typer.Option(help="Where to do it again: a new folder.")],
@@ -256,7 +274,7 @@ def replay(
     print(replay_text(replay_run(run, out, data_path=data)))
 
 
-@app.command("results")
+@app.command("results", rich_help_panel=_SCORES)
 def results(
     folder: Annotated[Path, typer.Argument(help="Such as results/tgs: a folder a recipe, record.json in each.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/results.md"),
@@ -269,7 +287,7 @@ def results(
     print(out)
 
 
-@app.command("find-lr")
+@app.command("find-lr", rich_help_panel=_TRAINING)
 def find_lr(
     recipe: Annotated[Path, typer.Argument(help="A recipe file; its first stage is tried.")],
     data: Annotated[Path, typer.Option(help="A data set: the competition's files, or a prepared folder.")],
@@ -293,8 +311,8 @@ def find_lr(
     print(f"{out}: the loss falls fastest at {sweep.steepest:.2g}; the recipe has {settings.stages[0].optimiser.lr:g}")
 
 
-app.command("report")(report_page)
-app.command("serve")(serve)
+app.command("report", rich_help_panel=_LOOKING)(report_page)
+app.command("serve", rich_help_panel=_LOOKING)(serve)
 
 
 def main() -> None:
@@ -322,7 +340,7 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of a pipe left (`diapir ... | head`): no fault of ours, and no traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(1)
     except OSError as error:
         place = f"{Path(error.filename)}: " if error.filename else ""
         _leave(2, f"error: {place}{error.strerror or error}")

@@ -228,7 +228,7 @@ def _strips(workers: int | None, address: str | None, *, threads: int | None) ->
         where = workers_at(address, threads=threads)
     else:
         assert workers is not None
-        where = local_workers(workers, threads=threads)
+        where = local_workers(workers, threads=threads, option="--workers")
     with where as crew:
         yield strips_by(crew)
 

@@ -45,7 +45,7 @@ def require_onnx() -> None:
         InputError: with every one that is missing.
     """
     raise_if_any(
-        Fault("--onnx", f"{name} is not installed; install it with: uv sync --extra onnx")
+        Fault("--onnx", f"{name} is not installed; install it with: python3 scripts/setup.py --extra onnx")
         for name in PACKAGES
         if importlib.util.find_spec(name) is None
     )

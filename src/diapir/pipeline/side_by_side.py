@@ -84,7 +84,7 @@ def workers_at(address: str, *, threads: int | None) -> Iterator[Crew]:
 
 
 @contextmanager
-def local_workers(count: int, *, threads: int | None) -> Iterator[Crew]:
+def local_workers(count: int, *, threads: int | None, option: str = "--side-by-side") -> Iterator[Crew]:
     """New processes of this machine, each bound to one of its devices; without any they share the processor's cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = {
@@ -110,7 +110,7 @@ def local_workers(count: int, *, threads: int | None) -> Iterator[Crew]:
         SpecCluster(workers=workers, scheduler=scheduler, silence_logs="CRITICAL") as cluster,  # type: ignore[no-untyped-call]
         Client(cluster, set_as_default=False) as client,  # type: ignore[no-untyped-call]
     ):
-        yield Crew(client, f"--side-by-side {count}", threads or max(1, cores // count))
+        yield Crew(client, f"{option} {count}", threads or max(1, cores // count))
 
 
 def side_by_side(

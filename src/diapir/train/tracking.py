@@ -19,7 +19,7 @@ def require_trackers(names: Sequence[TrackerName]) -> None:
         InputError: with every one that is missing.
     """
     raise_if_any(
-        Fault(f"--track {name}", f"it is not installed; install it with: uv sync --extra {name}")
+        Fault(f"--track {name}", f"it is not installed; install it with: python3 scripts/setup.py --extra {name}")
         for name in dict.fromkeys(names)
         if importlib.util.find_spec(name) is None
     )
