@@ -194,7 +194,7 @@ def _workers(
 @app.command("predict", rich_help_panel=_TRAINING)
 def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run, or a bundle.")],
-    data: Annotated[Path, typer.Argument(help="A data set whose unlabelled tiles are wanted.")],
+    data: Annotated[Path, typer.Argument(help="A data set whose unlabelled tiles are wanted, or a folder of PNGs.")],
     out: Annotated[Path, typer.Argument(help="The submission to write: .csv or .csv.gz.")],
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave faulty tiles out.")] = False,
 ) -> None:

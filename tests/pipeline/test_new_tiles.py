@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diapir.data.tiles import DataSet, TileSet, write_data
 from diapir.faults import InputError
@@ -117,6 +118,25 @@ def test_a_tile_gets_the_same_mask_in_another_set(run: Path, data: DataSet, path
     write_data(replace(data, unlabelled=data.unlabelled.take(np.array([3]))), tmp_path / "alone")
     every, alone = predict_with_run(stretched, path)[1], predict_with_run(stretched, tmp_path / "alone")[1]
     assert (alone[0] != every[3]).mean() < 1e-3, "a pixel at the cut may fall to its other side in another batch"
+
+
+def test_a_folder_of_pngs_is_a_data_set(run: Path, data: DataSet, path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, image in zip(data.unlabelled.ids, data.unlabelled.images, strict=True):
+        Image.fromarray(image).save(folder / f"{name}.png")
+    (folder / "notes.txt").write_text("no tile")
+    tiles, masks = predict_with_run(run, folder)
+    expected_tiles, expected = predict_with_run(run, path)
+    assert tiles.ids == expected_tiles.ids
+    np.testing.assert_array_equal(masks, expected)
+    (folder / "broken.png").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((50, 50), np.uint8)).save(folder / "small.png")
+    with pytest.raises(InputError) as caught:
+        predict_with_run(run, folder)
+    assert sorted(Path(fault.where).name for fault in caught.value.faults) == ["broken.png", "small.png"]
+    tiles, _ = predict_with_run(run, folder, skip_bad=True)
+    assert tiles.ids == expected_tiles.ids
 
 
 def test_mosaic_rules_need_the_runs_labelled_tiles(run: Path, data: DataSet, path: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def _what_it_is(facts: Mapping[str, Any], members: Sequence[Member]) -> Iterator
     yield ""
     yield f"A pixel is salt above {facts['threshold']:g}. `bundle.json` has the rest, `recipe.yaml` every setting."
     yield ""
-    yield "    diapir predict THIS_FOLDER DATA out.csv"
+    yield "    diapir predict THIS_FOLDER DATA out.csv        # DATA: the competition's layout, or a folder of PNGs"
     for entry in facts["onnx"]:
         yield ""
         yield f"`{entry['file']}`: within {entry['largest_difference']:.2g} of torch's probabilities."

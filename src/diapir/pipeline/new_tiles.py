@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from diapir.data.folds import read_fold_ids
+from diapir.data.image_folder import is_image_folder, read_image_folder
 from diapir.data.tgs import open_data
 from diapir.data.tiles import DataSet, TileSet
 from diapir.faults import InputError
@@ -55,6 +56,8 @@ class _Found:
 def predict_with_run(run: Path, data_path: Path, *, skip_bad: bool = False) -> tuple[TileSet, Masks]:
     """Masks of a data set's unlabelled tiles, made as a finished run made its submission; a bundle of one will do.
 
+    A folder of PNGs of 101x101 pixels is a data set too.
+
     Nothing is decided anew: weights of blends, thresholds and guards are those that the run kept. Every model's
     probabilities are in memory until they are blended, 370 MB each for 18,000 tiles.
 
@@ -65,7 +68,7 @@ def predict_with_run(run: Path, data_path: Path, *, skip_bad: bool = False) -> t
     """
     model = open_model(run)
     recipe = model.recipe
-    data = open_data(data_path, skip_bad=skip_bad)
+    data = (read_image_folder if is_image_folder(data_path) else open_data)(data_path, skip_bad=skip_bad)
     if not len(data.unlabelled):
         raise InputError.of(data_path, "expected unlabelled tiles to find salt in, found none")
     task = _Task(run, recipe, data, make_fabric(recipe.precision, devices=1))
