@@ -1,6 +1,7 @@
 """Runs the project's checks one after the other, all of them, and says how long each took; `make test` runs it.
 
-`make bench` runs it too: what a benchmark prints is then kept under results/benchmarks/, where it ended well.
+`make bench` runs it too: what a benchmark prints is kept under runs/bench/, where it ended well, or with `--keep` under
+results/benchmarks/, for whoever wants to commit it.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FIGURES = ROOT / "results" / "benchmarks"
+FIGURES, KEPT_FIGURES = ROOT / "runs" / "bench", ROOT / "results" / "benchmarks"
 CHECKS = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
@@ -47,11 +48,14 @@ def main() -> int:
     """Run the named checks; the exit status is 1 where any failed."""
     parser = argparse.ArgumentParser(description="Run checks, all of them, and time each.")
     parser.add_argument("checks", nargs="+", choices=[*CHECKS, "benchmarks", *BENCHMARKS])
+    parser.add_argument("--keep", action="store_true", help="write what benchmarks print under results/benchmarks/")
+    asked = parser.parse_args()
+    figures = KEPT_FIGURES if asked.keep else FIGURES
     results = []
-    for name in parser.parse_args().checks:
+    for name in asked.checks:
         for one in BENCHMARKS if name == "benchmarks" else [name]:
             started_s = time.monotonic()
-            code = _benchmark(one) if one in BENCHMARKS else _check(one)
+            code = _benchmark(one, figures) if one in BENCHMARKS else _check(one)
             results.append((one, code, time.monotonic() - started_s))
     print("== summary")
     for title, code, elapsed_s in results:
@@ -68,7 +72,7 @@ def _check(name: str) -> int:
     return subprocess.run([sys.executable, *command], cwd=ROOT, check=False, env=environment).returncode
 
 
-def _benchmark(name: str) -> "int | None":
+def _benchmark(name: str, figures: Path) -> "int | None":
     """Exit status, or None where it cannot be run; what it printed is shown as it comes, and kept."""
     tiles, arguments = os.environ.get("DIAPIR_TGS"), BENCHMARKS[name]
     if not tiles:
@@ -89,8 +93,8 @@ def _benchmark(name: str) -> "int | None":
             print(line, end="", flush=True)
             lines.append(line)
     if process.returncode == 0:
-        FIGURES.mkdir(parents=True, exist_ok=True)
-        (FIGURES / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
+        figures.mkdir(parents=True, exist_ok=True)
+        (figures / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
     return process.returncode
 
 

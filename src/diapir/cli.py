@@ -125,7 +125,7 @@ def run(
         bool, typer.Option("--skip-bad", help="Leave faulty tiles out; the record names them.")
     ] = False,
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting: stages.0.epochs=3. May be given again.")
+        list[str] | None, typer.Option("--set", help="Change a setting: stages.0.epochs=3. May be repeated.")
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Devices that train each net together.")] = 1,
     side_by_side: Annotated[
@@ -137,7 +137,9 @@ def run(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Processor threads for each net: the same number, the same bytes.")
     ] = None,
-    track: Annotated[list[Tracker] | None, typer.Option(help="May be given again.")] = None,
+    track: Annotated[
+        list[Tracker] | None, typer.Option(help="Also log epochs to mlflow or tensorboard (extras). May be repeated.")
+    ] = None,
 ) -> None:
     """Run a recipe from tiles to submission: train, score, predict, draw.
 
@@ -294,7 +296,7 @@ def find_lr(
     out: Annotated[Path, typer.Option(help="The picture to draw: .png.")],
     model: Annotated[str, typer.Option(help="One of the recipe's models, where it has several.")] = "",
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting: stages.0.batch=16. May be given again.")
+        list[str] | None, typer.Option("--set", help="Change a setting: stages.0.batch=16. May be repeated.")
     ] = None,
 ) -> None:
     """Find a learning rate to start from: raise it step by step, and see where the loss falls fastest."""

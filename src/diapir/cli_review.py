@@ -17,7 +17,7 @@ Shown = Annotated[
         help="Finished runs, bundles, stores of surveys and of salt; the prepared tiles of a run beside it.",
     ),
 ]
-Name = Annotated[str | None, typer.Option(help="Which of them; needed where there are several.")]
+Name = Annotated[str | None, typer.Option(help="The run or survey to work on, where several were named.")]
 
 
 def report(
@@ -49,7 +49,7 @@ def serve(
         str | None, typer.Option(envvar="DIAPIR_TOKEN", help="What every request must bring; better in the variable.")
     ] = None,
     name: Annotated[
-        list[str] | None, typer.Option(help="By which other machines call this one. May be given again.")
+        list[str] | None, typer.Option(help="A host name by which others call this machine. May be repeated.")
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
@@ -63,7 +63,7 @@ def serve(
 def queue(
     shown: Shown,
     name: Name = None,
-    count: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
+    count: Annotated[int, typer.Option(min=1, help="List at most this many.")] = 20,
 ) -> None:
     """List what to look at next, and why: disagreement, long borders, unlike what was learned from."""
     from diapir.review.review_commands import review_queue
