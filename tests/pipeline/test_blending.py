@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diapir.data.synthetic import make_synthetic
-from diapir.data.tiles import DataSet
+from diapir.data.tiles import DataSet, TileSet
 from diapir.faults import InputError
 from diapir.pipeline.blending import blend, post_process
 from diapir.pipeline.plan import figures_of
@@ -19,9 +19,11 @@ from diapir.predict.crossfit import crossed_parts
 from diapir.predict.ensemble import mean
 from diapir.predict.selection import mean_score
 from diapir.predict.threshold import best_threshold, candidate_scores, crossed_cuts
+from diapir.recipe.mosaics import MosaicRule
 from diapir.recipe.predicting import Ensemble, HasSaltGate, Threshold
 from diapir.recipe.steps import BlendStep, PostProcessStep
 from diapir.runs import write_json
+from fake_surveys import survey_tiles
 from fake_training import one_device, tiny_run_recipe
 
 ROWS = {"one": np.arange(8), "two": np.arange(9)[::-1].copy()}
@@ -143,3 +145,44 @@ def test_a_gate_over_old_predictions_without_is_refused(place: Workplace) -> Non
         post_process(place, step)
     switched_off = step.model_copy(update={"off": ("has_salt_gate",)})
     assert post_process(place, switched_off)["held_out"][0]["left_out"] == "switched off"
+
+
+@pytest.fixture
+def survey_place(tmp_path: Path) -> Workplace:
+    """Two rows of labelled neighbours in walls of salt, a row a fold, and a row without labels; salt called nowhere."""
+    images = survey_tiles(3, 5, seed=0)
+    ids = tuple(f"tile{number:02}" for number in range(len(images)))
+    walls = (np.arange(101) < 40 + 5 * np.arange(10)[:, None] % 25).astype(np.uint8)
+    masks = np.repeat(walls[:, None], 101, axis=1)
+    masks[5:] = masks[:5]
+    depths_m = np.linspace(100, 900, len(images), dtype=np.float32)
+    labelled = TileSet(ids[:10], images[:10], masks, depths_m[:10])
+    data = DataSet(labelled, TileSet(ids[10:], images[10:], None, depths_m[10:]), {"source": "survey"})
+    nowhere = np.zeros((10, 101, 101), np.float16)
+    write_predictions(tmp_path / "one", Predictions(np.arange(10), nowhere, nowhere[:5]))
+    write_json(tmp_path / "one" / "step.json", {"figures": {"seconds": 1.0}})
+    return Workplace(tiny_run_recipe(), data, np.arange(10) // 5, tmp_path, one_device())
+
+
+def rules_of(place: Workplace, *off: str) -> dict[str, Any]:
+    rules: tuple[MosaicRule, ...] = ("extrude_vertical", "empty_below_caps")
+    return post_process(place, PostProcessStep(do="post-process", name="by", of="one", mosaic_rules=rules, off=off))
+
+
+def test_each_rule_of_mosaics_is_counted_and_worth_what_it_says(survey_place: Workplace) -> None:
+    found = rules_of(survey_place)
+    walls, caps = found["mosaic_rules"]
+    assert (walls["rule"], caps["rule"]) == ("extrude_vertical", "empty_below_caps")
+    assert walls["held_out_changed"] == 5, "those below the other fold's walls"
+    assert walls["gain"]["difference"] == pytest.approx(0.5)
+    assert caps["gain"]["difference"] == caps["held_out_changed"] == 0
+    assert found["mosaic_gain"] == walls["gain"]
+
+
+def test_a_rule_of_mosaics_can_be_switched_off_by_name(survey_place: Workplace) -> None:
+    found = rules_of(survey_place, "extrude_vertical")
+    assert [rule["rule"] for rule in found["mosaic_rules"]] == ["empty_below_caps"]
+    assert found["mosaic_gain"]["difference"] == 0
+    assert "mosaic_rules" not in rules_of(survey_place, "extrude_vertical", "empty_below_caps")
+    with pytest.raises(ValueError, match="there is no edit 'walls' among extrude_vertical, empty_below_caps"):
+        rules_of(survey_place, "walls")

@@ -116,13 +116,13 @@ def post_process(place: Workplace, step: PostProcessStep) -> dict[str, Any]:
     edits = build_edits(step)
     images = place.data.labelled.images[source.rows]
     labelled = Prediction(images, source.held_out, has_salt[0], crossed_cuts(scores))
-    masks, on_labelled = apply_edits(edits, labelled, truth=truth, without=step.off)
+    masks, on_labelled = apply_edits(edits, labelled, truth=truth, without=step.edits_off)
     cut = np.full(len(source.unlabelled), tuned_cut)
     unlabelled = Prediction(place.data.unlabelled.images, source.unlabelled, has_salt[1], cut)
-    others, on_unlabelled = apply_edits(edits, unlabelled, score=before, without=step.off)
+    others, on_unlabelled = apply_edits(edits, unlabelled, score=before, without=step.edits_off)
     by_mosaics: dict[str, Any] = {}
-    if step.mosaic_rules:
-        masks, others, by_mosaics = _by_mosaics(place, source.rows, masks, others, rules=step.mosaic_rules)
+    if step.rules_on:
+        masks, others, by_mosaics = _by_mosaics(place, source.rows, masks, others, rules=step.rules_on)
     found = replace(source, held_out=masks.astype(np.float16), unlabelled=others.astype(np.float16))
     write_predictions(place.out / step.name, found)
     return by_mosaics | {
@@ -144,16 +144,31 @@ def _by_mosaics(
     predicted = np.concatenate([np.zeros_like(data.labelled.images), unlabelled])
     predicted[rows] = held_out
     edited, records = apply_mosaic_rules(predicted, survey, rules=rules)
-    after = held_out.copy()
+    after, rule_of = held_out.copy(), np.full(len(rows), NONE)
     for fold in np.unique(place.numbers[rows]):
         truth_row = survey.truth_row.copy()
         truth_row[:count][place.numbers == fold] = NONE
-        by_others, _ = apply_mosaic_rules(predicted, replace(survey, truth_row=truth_row), rules=rules)
+        by_others, of_fold = apply_mosaic_rules(predicted, replace(survey, truth_row=truth_row), rules=rules)
         own = place.numbers[rows] == fold
         after[own] = by_others[rows[own]]
-    scores = [mask_scores(masks, _truth(place, rows)) for masks in (held_out, after)]
-    done = [{"rule": each.rule, "reached": each.num_reached, "changed": len(each.changed)} for each in records]
-    return after, edited[count:], {"mosaic_rules": done, "mosaic_gain": asdict(paired_gain(*scores))}
+        for number, record in enumerate(of_fold):
+            rule_of[own & np.isin(rows, record.changed)] = number
+    before, last = (mask_scores(masks, _truth(place, rows)) for masks in (held_out, after))
+    done, scores = [], before
+    for number, record in enumerate(records):
+        # A mask that a rule gave is not changed by those after it, so each tile has its last score from one of them.
+        following = np.where(rule_of == number, last, scores)
+        done.append(
+            {
+                "rule": record.rule,
+                "reached": record.num_reached,
+                "changed": len(record.changed),
+                "held_out_changed": int((rule_of == number).sum()),
+                "gain": asdict(paired_gain(scores, following)),
+            }
+        )
+        scores = following
+    return after, edited[count:], {"mosaic_rules": done, "mosaic_gain": asdict(paired_gain(before, last))}
 
 
 def _crossed(

@@ -151,7 +151,7 @@ def needed_files(run: Path, recipe: Recipe, members: Iterable[Member]) -> list[s
         match step:
             case BlendStep() | PostProcessStep():
                 names.add(f"{step.name}/{STEP}")
-                if isinstance(step, PostProcessStep) and step.mosaic_rules:
+                if isinstance(step, PostProcessStep) and step.rules_on:
                     names.add(FOLDS)
             case PredictStep():
                 trained = trained_step(recipe, step)

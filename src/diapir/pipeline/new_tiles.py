@@ -116,10 +116,10 @@ def _edited(task: _Task, step: PostProcessStep) -> _Found:
     cut = np.full(len(source.mask), kept["tuned_cut"]) if is_tuned else None
     tiles = Prediction(task.data.unlabelled.images, source.mask, source.has_salt, cut)
     masks, _ = apply_edits(
-        build_edits(step), tiles, score=kept["score_before"] if is_guarded else None, without=step.off
+        build_edits(step), tiles, score=kept["score_before"] if is_guarded else None, without=step.edits_off
     )
-    if step.mosaic_rules:
-        masks = _by_mosaics(task, masks, rules=step.mosaic_rules)
+    if step.rules_on:
+        masks = _by_mosaics(task, masks, rules=step.rules_on)
     return _Found(masks.astype(np.float16), source.has_salt)
 
 
@@ -134,12 +134,12 @@ def _by_mosaics(task: _Task, masks: Masks, *, rules: Sequence[MosaicRule]) -> Ma
 def _require_labelled(task: _Task, data_path: Path) -> None:
     """Refuse mosaic rules where the run's labelled tiles are not at hand, before anything is predicted."""
     for step in steps_behind(task.run, task.recipe):
-        if not isinstance(step, PostProcessStep) or not step.mosaic_rules:
+        if not isinstance(step, PostProcessStep) or not step.rules_on:
             continue
         missing = sorted(set(read_fold_ids(task.run / FOLDS)) - set(task.data.labelled.ids))
         if not missing:
             continue
-        rules = ", ".join(step.mosaic_rules)
+        rules = ", ".join(step.rules_on)
         raise InputError.of(
             data_path,
             f"step '{step.name}' of the run edits masks by what neighbours in the survey say ({rules}), and needs "

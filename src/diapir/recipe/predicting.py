@@ -118,11 +118,21 @@ class PostProcess(Section):
     """Edits of the masks in their order, each counted and scored by itself.
 
     Args:
-        off: names of edits to leave out; the record says so.
+        off: names of edits, or of rules of mosaics, to leave out; the record says so.
     """
 
     edits: tuple[Edit, ...] = ()
     off: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """What comes after the edits."""
+        return ()
+
+    @property
+    def edits_off(self) -> tuple[str, ...]:
+        """Those of `off` that are edits."""
+        return tuple(name for name in self.off if name not in self.rules)
 
     @model_validator(mode="after")
     def _fits(self) -> "PostProcess":
@@ -134,8 +144,9 @@ class PostProcess(Section):
                 problems.append(f"edits: '{name}' begins with the probabilities again, so put it before '{lost[0]}'")
         if "bilateral_crf" in names and "threshold" in names[names.index("bilateral_crf") :]:
             problems.append("edits: 'threshold' would undo 'bilateral_crf', so put it before")
-        listed = ", ".join(names) or "none"
-        problems += [f"off: there is no edit '{name}' among {listed}" for name in self.off if name not in names]
+        known = [*names, *self.rules]
+        listed = ", ".join(known) or "none"
+        problems += [f"off: there is no edit '{name}' among {listed}" for name in self.off if name not in known]
         if problems:
             raise ValueError("\n".join(problems))
         return self

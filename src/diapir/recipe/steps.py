@@ -142,6 +142,16 @@ class PostProcessStep(PostProcess):
     mosaic_rules: tuple[MosaicRule, ...] = ()
 
     @property
+    def rules(self) -> tuple[str, ...]:
+        """Those of mosaics."""
+        return self.mosaic_rules
+
+    @property
+    def rules_on(self) -> tuple[MosaicRule, ...]:
+        """Rules of mosaics that are not switched off."""
+        return tuple(rule for rule in self.mosaic_rules if rule not in self.off)
+
+    @property
     def needs_has_salt(self) -> bool:
         """Whether an edit asks for has-salt probabilities beside the masks'."""
         return any(edit.name == "has_salt_gate" and edit.name not in self.off for edit in self.edits)

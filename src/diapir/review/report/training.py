@@ -201,8 +201,13 @@ def _edits(step: PostProcessStep, figures: Mapping[str, Any]) -> list[Html]:
     parts = [table(f"Post-processing: {step.name}", heads, rows or [["none", "", "", "", "", ""]])]
     rules = figures.get("mosaic_rules")
     if isinstance(rules, list) and rules:
-        cells = [[plain(mapping(rule).get(key)) for key in ("rule", "reached", "changed")] for rule in rules]
-        parts.append(table("Rules of mosaics", ["rule", "tiles reached", "tiles changed"], cells))
+        keys = ("rule", "reached", "changed", "held_out_changed")
+        cells = [
+            [*(plain(mapping(rule).get(key)) for key in keys), gain_text(mapping(mapping(rule).get("gain")))]
+            for rule in rules
+        ]
+        heads = ["rule", "tiles reached", "tiles changed", "held-out tiles changed", "gain on these (95 % interval)"]
+        parts.append(table("Rules of mosaics", heads, cells))
         parts.append(tag("p", f"All rules together are worth {gain_text(mapping(figures.get('mosaic_gain')))}."))
     return parts
 
