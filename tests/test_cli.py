@@ -309,7 +309,7 @@ def test_a_tracker_that_is_not_installed_is_named_before_anything_is_written(
     answer = diapir("run", tiny, "--out", tmp_path / "run", "--track", "mlflow", "--track", "tensorboard")
     assert answer.status == 2
     assert answer.err.splitlines() == [
-        f"error: --track {name}: it is not installed; install it with: uv sync --extra {name}"
+        f"error: --track {name}: it is not installed; install it with: python3 scripts/setup.py --extra {name}"
         for name in ("mlflow", "tensorboard")
     ]
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]

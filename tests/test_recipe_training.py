@@ -100,7 +100,7 @@ def test_a_section_without_groups_is_what_it_was() -> None:
             {"bce": 1.0, "empty": {"has_salt": 1.0}},
             "loss.empty.has_salt: unknown key (value 1.0); known here: bce, dice, focal, lovasz, symmetric_lovasz",
         ),
-        ({"bce": 1.0, "side_mean": "none"}, "loss.side_mean: input should be 'salt' or 'all', found 'none'"),
+        ({"bce": 1.0, "side_mean": "none"}, "loss.side_mean: input should be 'salt', 'all' or 'every', found 'none'"),
     ],
 )
 def test_losses_that_do_not_fit_are_told(section: dict[str, Any], fault: str) -> None:

@@ -24,7 +24,7 @@ def test_absent_packages_are_named_before_the_run_is_looked_at(tmp_path: Path, m
     with pytest.raises(InputError) as error:
         write_bundle(tmp_path / "absent", tmp_path / "out", with_onnx=True)
     assert [fault.what.split()[0] for fault in error.value.faults] == list(PACKAGES)
-    assert all("uv sync --extra onnx" in fault.what for fault in error.value.faults)
+    assert all("setup.py --extra onnx" in fault.what for fault in error.value.faults)
 
 
 def test_what_is_exported_gives_the_probabilities_of_the_heads() -> None:

@@ -58,4 +58,4 @@ def test_a_tracker_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError) as error:
         require_trackers(["mlflow", "tensorboard"])
     assert [fault.where for fault in error.value.faults] == ["--track mlflow", "--track tensorboard"]
-    assert "uv sync --extra mlflow" in error.value.faults[0].what
+    assert "setup.py --extra mlflow" in error.value.faults[0].what
