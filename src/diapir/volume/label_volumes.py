@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from diapir.volume.labelled_section import (
 from diapir.volume.line_numbers import Axis, Direction
 from diapir.volume.sections import axis_of, place_of, section_shape
 from diapir.volume.segy import Segy, open_segy, samples
-from diapir.volume.store import STRIP, Grid
+from diapir.volume.store import STRIP, Grid, Lines, Store, is_store, open_store, read_volume
 
 _NAMES = ("labels", "mask")
 _BYTE = 2  # stands for 255 in SEG-Y until it is clear that nothing there is 1
@@ -78,25 +79,25 @@ def _notes_on_start(segy: Segy, grid: Grid) -> Iterator[str]:
         yield f"{segy.path}: {told}; sample is laid on sample: see in tiles.png that the labels lie where they should"
 
 
-def read_zarr_labels(path: Path, grid: Grid, *, live: NDArray[np.bool_]) -> Found:
+def read_zarr_labels(path: Path, survey: Store, *, live: NDArray[np.bool_]) -> Found:
     """Sections of an array over the whole grid, or of the array `labels` or `mask` of a group: Zarr, format 3.
 
     0 is no salt, 1 salt, 255 and -1 are unknown. It is read strip by strip.
 
     Raises:
         InputError: there is no such array, it is of another shape or kind, is damaged, holds other values, or nothing
-            that is known.
+            that is known; or it is what `segment` wrote, and not whole, or of another survey.
     """
-    array = _array(path, grid)
+    grid, read = survey.grid, _reader(path, survey)
     others, is_known = Counter[float](), np.zeros(grid.shape[:2], np.bool_)
     for first in range(0, grid.inlines.count, STRIP):
-        strip = _of_numbers(_read(path, array, np.s_[first : first + STRIP]), others)
+        strip = _of_numbers(read(inlines=slice(first, first + STRIP)), others)
         is_known[first : first + STRIP] = (strip != UNKNOWN).any(2)
     lines, total = lines_with_labels(is_known & live, num_samples=grid.num_samples)
     sections = []
     for direction, place in [] if others else lines:
-        chosen = np.s_[place : place + 1] if direction == "inline" else np.s_[:, place : place + 1]
-        values = _of_numbers(_read(path, array, chosen), others)
+        line = slice(place, place + 1)
+        values = _of_numbers(read(inlines=line) if direction == "inline" else read(crosslines=line), others)
         mask = values[0] if direction == "inline" else values[:, 0]
         sections.append(hide_dead(_section(grid, direction, place, mask.T, path), live))
     return _finished(path, sections, others, expected=_EXPECTED_OF_ZARR, total=total)
@@ -171,6 +172,23 @@ def _places(lines: Axis, own: Axis) -> NDArray[np.int64]:
     return (lines.numbers - own.first) // own.step
 
 
+def _reader(path: Path, survey: Store) -> Callable[..., NDArray[Any]]:
+    """What reads some `inlines` or `crosslines` of labels in Zarr."""
+    # Of a store that is not whole Zarr alone would read what is missing as 0, which is no salt.
+    for folder in (path, *([path.parent] if path.name == "mask" else [])):
+        if is_store(folder):
+            return partial(read_volume, _salt_of(folder, survey), "mask")
+    return partial(_read, path, _array(path, survey.grid))
+
+
+def _salt_of(path: Path, survey: Store) -> Store:
+    """What was found in that very survey."""
+    salt = open_store(path)
+    if (salt.facts.get("digest"), salt.grid) != (survey.facts.get("digest"), survey.grid):
+        raise InputError.of(path, f"expected what was found in {survey.path}, found salt of another survey")
+    return salt
+
+
 def _array(path: Path, grid: Grid) -> zarr.Array[Any]:
     try:
         node = zarr.open(path, mode="r", zarr_format=3)
@@ -192,9 +210,11 @@ def _array(path: Path, grid: Grid) -> zarr.Array[Any]:
     return node
 
 
-def _read(path: Path, array: zarr.Array[Any], chosen: Any) -> NDArray[Any]:
+def _read(
+    path: Path, array: zarr.Array[Any], *, inlines: Lines = slice(None), crosslines: Lines = slice(None)
+) -> NDArray[Any]:
     try:
-        return np.asarray(array[chosen])
+        return np.asarray(array[inlines, crosslines])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError.of(path, f"cannot be read ({reason}): write it again, or use another copy") from None

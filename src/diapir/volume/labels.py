@@ -79,7 +79,7 @@ def _is_zarr(path: Path) -> bool:
 
 def _read(path: Path, store: Store, live: NDArray[np.bool_]) -> Found:
     if path.is_dir():
-        return read_zarr_labels(path, store.grid, live=live)
+        return read_zarr_labels(path, store, live=live)
     if path.suffix.lower() in _SEGY:
         return read_segy_labels(path, store.grid, live=live)
     if path.suffix.lower() not in _PICTURES:

@@ -189,6 +189,14 @@ def open_store(path: Path) -> Store:
     return store
 
 
+def is_store(path: Path) -> bool:
+    """Whether a folder says that it is a store, be it whole or not."""
+    try:
+        return _NAME in zarr.open_group(path, mode="r", zarr_format=3).attrs
+    except Exception:  # noqa: BLE001 - of a description that lies zarr and its parts raise whatever comes
+        return False
+
+
 def open_unfinished(path: Path) -> Store:
     """A store whose volumes are being filled.
 
