@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from diapir.faults import InputError
 from diapir.volume.labels import read_labels
 from diapir.volume.store import Store, open_store
+from fake_labelled_survey import write_zarr_labels
 from fake_stores import fake_store
 
 SHAPE = (20, 18, 12)
@@ -65,3 +66,20 @@ def test_salt_of_another_survey_is_refused(tmp_path: Path) -> None:
     salt = fake_store(tmp_path / "salt.zarr", {"mask": mask_of()}, digest="1" * 64)
     assert "found salt of another survey" in fault_of(salt.path, survey)
     assert "expected a volume mask, found amplitude" in fault_of(survey.path, open_store(survey.path))
+
+
+# Arrays.
+
+
+def test_an_array_that_is_damaged_in_whatever_way_is_refused(tmp_path: Path) -> None:
+    survey = survey_of(tmp_path)
+    path = write_zarr_labels(tmp_path / "labels.zarr", mask_of())
+    chunk = next(each for each in path.rglob("*") if each.is_file() and each.name != "zarr.json")
+    about = json.loads((path / "zarr.json").read_text())
+    about["codecs"] = [{"name": "bytes"}, {"name": "gzip", "configuration": {"level": 1}}]
+    (path / "zarr.json").write_text(json.dumps(about))
+    # The beginning of what gzip writes, and nothing behind it.
+    chunk.write_bytes(bytes.fromhex("1f8b08000000000002ff"))
+    assert "cannot be read" in fault_of(path, survey)
+    (path / "zarr.json").write_text("[]")
+    assert "found none" in fault_of(path, survey)

@@ -194,7 +194,7 @@ def _array(path: Path, grid: Grid) -> zarr.Array[Any]:
         node = zarr.open(path, mode="r", zarr_format=3)
         if isinstance(node, zarr.Group):
             node = next((node[name] for name in _NAMES if name in node), node)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001 - of a description that lies zarr and its parts raise whatever comes
         reason = str(error).partition("\n")[0]
         raise InputError.of(path, f"expected an array of labels in Zarr, format 3, found none ({reason})") from None
     if not isinstance(node, zarr.Array):
@@ -215,6 +215,6 @@ def _read(
 ) -> NDArray[Any]:
     try:
         return np.asarray(array[inlines, crosslines])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - of damaged chunks zarr and its codecs raise whatever comes
         reason = str(error).partition("\n")[0]
         raise InputError.of(path, f"cannot be read ({reason}): write it again, or use another copy") from None

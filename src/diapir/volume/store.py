@@ -347,12 +347,14 @@ def _stored_grid(path: Path, raw: Any) -> Grid:
             float(raw["interval"]),
             raw["unit"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError.of(path, f"expected inlines, crosslines and samples of a survey ({error}): {_AGAIN}") from None
     is_sound = (
         all(0 < side <= _MOST_AXIS for side in grid.shape)
         and grid.shape[0] * grid.shape[1] <= _MOST_PLACES
-        and min(grid.inlines.step, grid.crosslines.step) > 0
+        and all(
+            0 < axis.step <= _MOST_AXIS and abs(axis.first) <= _MOST_AXIS for axis in (grid.inlines, grid.crosslines)
+        )
         and math.isfinite(grid.first_sample)
         and 0 < grid.interval < math.inf
         and grid.unit in get_args(Unit)
