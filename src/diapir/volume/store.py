@@ -6,10 +6,8 @@ no sample, so that a file can be written again without the first one.
 """
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from diapir.faults import Fault, InputError, raise_if_any
+from diapir.volume.chunk_files import absent_files, missing_files
 from diapir.volume.line_numbers import Axis, Direction
 
 Unit = Literal["ms", "m", "ft"]
@@ -42,7 +41,6 @@ _SMALL = ZstdCodec(level=1, checksum=True)
 _MOST_A_FILE = _SHARD_LINES * _SHARD_LINES * _MOST_SAMPLES
 _MOST_PLACES, _MOST_AXIS = 2**33, 2**31
 _AGAIN = "ingest or segment again, or use another copy"
-_FEW = 5
 # A chunk of nothing but zeros is written like any other: one that is absent is a loss.
 zarr.config.set({"array.write_empty_chunks": True})
 
@@ -291,18 +289,8 @@ def _read(store: Store, name: str, array: zarr.Array[Any], block: tuple[slice, .
 
 def _require_files(store: Store, name: str, array: zarr.Array[Any], block: tuple[slice, ...]) -> None:
     """Refuse to read a block of which a file is absent by now: Zarr would give zeros."""
-    steps, reached = array.shards or array.chunks, list[range]()
-    for axis, step in enumerate(steps):
-        start, stop, _ = (block[axis] if axis < len(block) else slice(None)).indices(array.shape[axis])
-        reached.append(range(start // step, -(-stop // step)))
-    files = (store.path.joinpath(name, "c", *map(str, key)) for key in _keys(reached))
-    absent = list(islice((file for file in files if not file.exists()), _FEW))
+    absent = absent_files(store.path / name, array, block)
     raise_if_any(Fault(str(file), f"expected a file of chunks, found none: {_AGAIN}") for file in absent)
-
-
-def _keys(ranges: list[range]) -> Iterator[tuple[int, ...]]:
-    """A number of each range; itertools.product would hold a lying range in memory."""
-    return ((first, *rest) for first in ranges[0] for rest in _keys(ranges[1:])) if ranges else iter([()])
 
 
 def _first_line(error: Exception) -> str:
@@ -393,16 +381,10 @@ def _faults(store: Store) -> Iterator[Fault]:
             yield from _missing(store, name)
 
 
-def _missing(store: Store, name: str) -> list[Fault]:
+def _missing(store: Store, name: str) -> Iterator[Fault]:
     """A fault that names the first files that an array lacks."""
-    array, folder = array_of(store, name), store.path / name
-    steps = array.shards or array.chunks
-    counts = [-(-side // step) for side, step in zip(array.shape, steps, strict=True)]
-    present = {f"{place}/{file}" for place, _, files in os.walk(folder / "c") for file in files}
-    # Where all but a few lines of a lying shape are missing, the first few are found at once.
-    keys = (str(folder.joinpath("c", *map(str, key))) for key in _keys([range(count) for count in counts]))
-    missing = list(islice((key for key in keys if key not in present), _FEW))
-    if not missing:
-        return []
-    total, shown = math.prod(counts), ", ".join(missing)
-    return [Fault(str(folder), f"expected {total} files of chunks, found {len(present)}; missing: {shown}: {_AGAIN}")]
+    folder = store.path / name
+    found = missing_files(folder, array_of(store, name))
+    if found.first:
+        files = f"expected {found.num_expected} files of chunks, found {found.num_present}"
+        yield Fault(str(folder), f"{files}; missing: {', '.join(found.first)}: {_AGAIN}")
