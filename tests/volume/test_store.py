@@ -194,6 +194,17 @@ def test_a_store_is_whole_only_when_it_was_finished(tmp_path: Path) -> None:
         open_store(tmp_path / "new.zarr")
 
 
+def test_a_store_says_what_it_is_from_its_first_file_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("diapir.volume.store.put_array", killed)
+    monkeypatch.setattr("zarr.Group.update_attributes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        new_store(tmp_path / "new.zarr", grid_of((3, 4, 5)), {"finished": False})
+    assert open_unfinished(tmp_path / "new.zarr").grid == grid_of((3, 4, 5))
+
+
 def test_a_volume_that_is_not_there_is_told_with_those_that_are(small: Store) -> None:
     with pytest.raises(InputError, match="expected a volume mask, found amplitude"):
         read_volume(small, "mask")

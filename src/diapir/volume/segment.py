@@ -217,10 +217,10 @@ def _clear(out: Path) -> None:
 def _prepare(setting: Setting, source: Store) -> None:
     """Make the arrays that are to be filled, unless an earlier try has."""
     ready = setting.out / LEDGER / _READY
+    # What a killed process was writing.
+    for litter in setting.out.rglob("*.partial"):
+        litter.unlink(missing_ok=True)
     if ready.exists():
-        # What a killed process was writing.
-        for litter in setting.out.rglob("*.partial"):
-            litter.unlink(missing_ok=True)
         return
     for folder in setting.out.iterdir():
         if folder.is_dir() and folder.name != LEDGER:
