@@ -132,6 +132,14 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option("--start-from", help="A bundle: go on with its net, in place of the recipe's.")
     ] = None,
+    order: Annotated[ByteOrder | None, typer.Option("--order", help="Of SEG-Y labels; else as they show.")] = None,
+    stored: Annotated[str | None, typer.Option("--format", help="Of SEG-Y labels, such as ibm32.")] = None,
+    inline_byte: Annotated[
+        int | None, typer.Option("--inline-byte", help="Of SEG-Y labels; else the survey's, or guessed.")
+    ] = None,
+    crossline_byte: Annotated[
+        int | None, typer.Option("--crossline-byte", help="The same; else the survey's, or guessed.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     update: Annotated[
         bool, typer.Option("--update", help="Keep the steps that changed labels or a changed recipe leave as they are.")
@@ -149,6 +157,8 @@ def train(
     from diapir.recipe.files import read_recipe
 
     settings = read_recipe(recipe, changes=change or ())
+    asked = _asked(order, stored, None, None)
+    of_segy = {"asked": asked, "inline_byte": inline_byte, "crossline_byte": crossline_byte}
 
     from diapir.train.stop import Stopped
     from diapir.volume.survey_train import survey_summary, survey_train
@@ -156,7 +166,7 @@ def train(
     try:
         record = survey_train(
             survey, labels, settings, out, start_from=start_from, resume=resume, update=update, smoke=smoke,
-            threads=threads,
+            threads=threads, of_segy=of_segy,
         )  # fmt: skip
     except Stopped as stop:
         raise Stopped(stop.signal_number, "what is done is saved: the same command with --resume goes on") from None

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from diapir.data.tiles import UNKNOWN
 from diapir.faults import InputError
 from diapir.volume.labels import read_labels
 from diapir.volume.store import Store, open_store
 from fake_labelled_survey import write_zarr_labels
+from fake_segy import Trace, fake_segy, write
 from fake_stores import fake_store
 
 SHAPE = (20, 18, 12)
@@ -83,3 +85,67 @@ def test_an_array_that_is_damaged_in_whatever_way_is_refused(tmp_path: Path) -> 
     assert "cannot be read" in fault_of(path, survey)
     (path / "zarr.json").write_text("[]")
     assert "found none" in fault_of(path, survey)
+
+
+# Files of traces.
+
+LINES = (12, 60, 4)
+OLD_BYTES = {"kind": "3-D", "inline_byte": 9, "crossline_byte": 21}
+
+
+def traces_at(places: list[tuple[int, int]], *, bytes_of_lines: tuple[int, int]) -> list[Trace]:
+    """Labels of some inlines and crosslines by their place: salt in every second sample."""
+    return [
+        Trace(
+            [0, 1] * (LINES[2] // 2),
+            fields={(bytes_of_lines[0], 4): 100 + inline, (bytes_of_lines[1], 4): 300 + 2 * crossline},
+        )
+        for inline, crossline in places
+    ]
+
+
+def inlines_of(*lines: int) -> list[tuple[int, int]]:
+    return [(line, crossline) for line in lines for crossline in range(LINES[1])]
+
+
+@pytest.mark.parametrize("bytes_of_lines", [(9, 21), (189, 193)])
+@pytest.mark.parametrize(
+    ("places", "names"),
+    [
+        (inlines_of(3), ["inline 103"]),
+        (inlines_of(0, 1, 4, 9, 11), [f"inline {line}" for line in (100, 101, 104, 109, 111)]),
+        ([*inlines_of(3), *((line, 5) for line in range(12) if line != 3)], ["inline 103", "crossline 310"]),
+    ],
+    ids=["one line", "lines apart", "one line each way"],
+)
+def test_a_few_lines_are_known_by_the_bytes_of_the_survey(
+    tmp_path: Path, bytes_of_lines: tuple[int, int], places: list[tuple[int, int]], names: list[str]
+) -> None:
+    facts = {"geometry": OLD_BYTES} if bytes_of_lines == (9, 21) else {}
+    survey = fake_store(tmp_path / "survey.zarr", {"amplitude": np.ones(LINES, np.float32)}, **facts)
+    path = write(tmp_path, fake_segy(traces_at(places, bytes_of_lines=bytes_of_lines)))
+    sections = read_labels(path, survey).sections
+    assert [each.name for each in sections] == names
+    known = [int((each.mask != UNKNOWN).sum()) // LINES[2] for each in sections]
+    assert known == [LINES[1] if each.direction == "inline" else LINES[0] for each in sections]
+
+
+def test_labels_in_segy_are_read_as_asked(tmp_path: Path) -> None:
+    survey = fake_store(tmp_path / "survey.zarr", {"amplitude": np.ones(LINES, np.float32)})
+    traces = traces_at(inlines_of(3), bytes_of_lines=(41, 61))
+    path = write(tmp_path, fake_segy(traces, code=1, packed_as=5))
+    asked = {"asked": {"stored": "ieee32"}, "inline_byte": 41, "crossline_byte": 61}
+    (section,) = read_labels(path, survey, of_segy=asked).sections
+    assert section.name == "inline 103"
+    assert section.mask[:, 0].tolist() == [0, 1, 0, 1]
+    with pytest.raises(InputError, match=r"expected inlines of the survey \(100 to 111\), found 1 others \(0\)"):
+        read_labels(path, survey, of_segy=asked | {"inline_byte": 45})
+
+
+def test_dead_traces_of_labels_may_lie_anywhere_and_live_ones_may_not(tmp_path: Path) -> None:
+    survey = fake_store(tmp_path / "survey.zarr", {"amplitude": np.ones(LINES, np.float32)})
+    traces = traces_at(inlines_of(3, 5), bytes_of_lines=(189, 193))
+    (tmp_path / "dead.sgy").write_bytes(fake_segy([*traces, Trace([0] * LINES[2], fields={(29, 2): 3})]))
+    assert len(read_labels(tmp_path / "dead.sgy", survey).sections) == 2
+    (tmp_path / "live.sgy").write_bytes(fake_segy([*traces, Trace([0] * LINES[2])]))
+    assert "expected inlines of the survey (100 to 111), found 1 others (0)" in fault_of(tmp_path / "live.sgy", survey)

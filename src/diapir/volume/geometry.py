@@ -1,6 +1,7 @@
 """From trace headers to a grid of inlines and crosslines: which trace of the file lies where."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from diapir.volume.line_numbers import (
     Trial,
     column_of,
     guess_pair,
+    is_crowded,
     is_path,
     is_usable_line,
     read_columns,
@@ -41,7 +43,7 @@ class Geometry:
         is_dead: bool (inlines, crosslines), traces whose header calls them dead or dummies. Those whose samples are
             all zero are found when these are read.
         duplicates: int64 (d, 2), rows of traces whose place another holds, and that other's row. Of several traces the
-            first that is not dead holds the place.
+            first that is not dead holds the place. Of dead traces without a place -1 stands for the other.
         inline_byte, crossline_byte: where their numbers stand in trace headers; None of a line without them.
         reason: why these bytes.
         tried: other bytes, and why they are not it.
@@ -98,18 +100,54 @@ def find_geometry(segy: Segy, *, inline_byte: int | None = None, crossline_byte:
         choice = _chosen_by_hand(segy, (inline, crossline))
     else:
         choice = _chosen_by_header(segy)
+    return _lay_out(choice, is_dead=_is_dead(segy))
+
+
+def lay_on(segy: Segy, pair: tuple[int, int], *, inlines: Axis, crosslines: Axis) -> Geometry:
+    """Where the traces of a file lie among the lines of a survey, by two of their bytes; it may have a few of them.
+
+    Dead traces with other numbers have no place.
+
+    Raises:
+        InputError: there are no such bytes, live traces have other numbers, or there are several at each place.
+    """
+    found, is_dead = _columns_at(segy, pair), _is_dead(segy)
+    inline, crossline = (
+        replace(found[byte], axis=axis) for byte, axis in zip(pair, (inlines, crosslines), strict=True)
+    )
+    raise_if_any(_strangers(segy, inline, crossline, is_dead=is_dead))
+    trial = try_pair(found, pair)
+    if is_crowded(trial):
+        raise InputError.of(segy.path, f"expected a place in the survey for each trace, found {trial}")
+    return _lay_out(_choice(replace(trial, inline=inline, crossline=crossline), str(trial)), is_dead=is_dead)
+
+
+def _is_dead(segy: Segy) -> NDArray[np.bool_]:
     [kinds] = header_values(segy, [TRACE_FIELDS["kind"]])
-    return _lay_out(choice, is_dead=np.isin(kinds, (DEAD, DUMMY)))
+    return np.isin(kinds, (DEAD, DUMMY))
 
 
-def _chosen_by_hand(segy: Segy, pair: tuple[int, int]) -> _Choice:
+def _strangers(segy: Segy, inline: Column, crossline: Column, *, is_dead: NDArray[np.bool_]) -> Iterator[Fault]:
+    for name, column in (("inlines", inline), ("crosslines", crossline)):
+        strange = np.unique(column.values[~is_dead & ~column.is_on_axis]).tolist()
+        if strange:
+            shown = ", ".join(map(str, strange[:5])) + ", ..." * (len(strange) > 5)
+            found = f"found {len(strange)} others ({shown})"
+            yield Fault(str(segy.path), f"expected {name} of the survey ({column.axis}), {found}")
+
+
+def _columns_at(segy: Segy, pair: tuple[int, int]) -> dict[int, Column]:
     last = segy.header_bytes - 3
     raise_if_any(
         Fault(f"--{name}-byte", f"expected a byte of the trace header from 1 to {last}, found {byte}")
         for name, byte in zip(("inline", "crossline"), pair, strict=True)
         if not 1 <= byte <= last
     )
-    trial = try_pair(read_columns(segy, sorted(set(pair))), pair)
+    return read_columns(segy, sorted(set(pair)))
+
+
+def _chosen_by_hand(segy: Segy, pair: tuple[int, int]) -> _Choice:
+    trial = try_pair(_columns_at(segy, pair), pair)
     if trial.problem:
         raise _no_grid(segy, trial)
     return _choice(trial, f"{trial}; as asked")
@@ -174,25 +212,26 @@ def _line(segy: Segy, standard: Trial, tried: list[str]) -> _Choice:
 
 def _lay_out(choice: _Choice, *, is_dead: NDArray[np.bool_]) -> Geometry:
     inlines, crosslines = choice.inline.axis, choice.crossline.axis
-    places = (choice.inline.values - inlines.first) // inlines.step * crosslines.count
-    places += (choice.crossline.values - crosslines.first) // crosslines.step
-    rows = np.arange(len(places))
+    is_on = choice.inline.is_on_axis & choice.crossline.is_on_axis
+    rows, far = np.flatnonzero(is_on), np.flatnonzero(~is_on)
+    places = (choice.inline.values[rows] - inlines.first) // inlines.step * crosslines.count
+    places += (choice.crossline.values[rows] - crosslines.first) // crosslines.step
     # By place, then live before dead, then as they come.
-    order = np.lexsort((rows, is_dead, places))
+    order = np.lexsort((rows, is_dead[rows], places))
     is_first = np.ones(len(order), np.bool_)
     is_first[1:] = np.diff(places[order]) != 0
+    first = order[is_first]
     trace_rows = np.full(inlines.count * crosslines.count, NO_TRACE, np.int64)
-    trace_rows[places[order[is_first]]] = order[is_first]
+    trace_rows[places[first]] = rows[first]
     others = np.sort(order[~is_first])
-    duplicates = np.stack([others, trace_rows[places[others]]], axis=1)
+    duplicates = np.concatenate(
+        [
+            np.stack([rows[others], trace_rows[places[others]]], axis=1),
+            np.stack([far, np.full(len(far), NO_TRACE)], axis=1),
+        ]
+    )
     dead = np.zeros(len(trace_rows), np.bool_)
-    dead[places[order[is_first]]] = is_dead[order[is_first]]
-    warnings = []
-    if len(others):
-        warnings.append(
-            f"{len(others)} traces have the place of another, e.g. trace {others[0] + 1} that of trace "
-            f"{duplicates[0, 1] + 1}; the first live one is read"
-        )
+    dead[places[first]] = is_dead[rows[first]]
     shape = inlines.count, crosslines.count
     return Geometry(
         kind=choice.kind,
@@ -200,13 +239,29 @@ def _lay_out(choice: _Choice, *, is_dead: NDArray[np.bool_]) -> Geometry:
         crosslines=crosslines,
         trace_rows=trace_rows.reshape(shape),
         is_dead=dead.reshape(shape),
-        duplicates=duplicates,
+        duplicates=duplicates[np.argsort(duplicates[:, 0], kind="stable")],
         inline_byte=choice.inline_byte,
         crossline_byte=choice.crossline_byte,
         reason=choice.reason,
         tried=choice.tried,
-        warnings=tuple(warnings),
+        warnings=tuple(_warnings(choice, duplicates)),
     )
+
+
+def _warnings(choice: _Choice, duplicates: NDArray[np.int64]) -> Iterator[str]:
+    others, far = (duplicates[where] for where in (duplicates[:, 1] != NO_TRACE, duplicates[:, 1] == NO_TRACE))
+    if len(others):
+        yield (
+            f"{len(others)} traces have the place of another, e.g. trace {others[0, 0] + 1} that of trace "
+            f"{others[0, 1] + 1}; the first live one is read"
+        )
+    if len(far):
+        row = int(far[0, 0])
+        numbers = f"inline {choice.inline.values[row]}, crossline {choice.crossline.values[row]}"
+        yield (
+            f"{len(far)} dead traces lie far from all others, e.g. trace {row + 1} ({numbers}); they have no place in "
+            f"the grid, and their headers are kept"
+        )
 
 
 def coordinates(segy: Segy, geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

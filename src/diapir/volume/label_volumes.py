@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from diapir.data.tiles import UNKNOWN
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.volume.geometry import NO_TRACE, Geometry, find_geometry
+from diapir.volume.geometry import NO_TRACE, Geometry, find_geometry, lay_on
 from diapir.volume.labelled_section import (
     LabelledSection,
     hide_dead,
     lines_with_labels,
     told_values,
 )
-from diapir.volume.line_numbers import Axis, Direction
-from diapir.volume.sections import axis_of, place_of, section_shape
+from diapir.volume.line_numbers import STANDARD, Direction
+from diapir.volume.sections import axis_of, section_shape
 from diapir.volume.segy import Segy, open_segy, samples
 from diapir.volume.store import STRIP, Grid, Lines, Store, is_store, open_store, read_volume
 
@@ -43,23 +43,35 @@ class Found(NamedTuple):
     notes: list[str]
 
 
-def read_segy_labels(path: Path, grid: Grid, *, live: NDArray[np.bool_]) -> Found:
+def read_segy_labels(
+    path: Path,
+    survey: Store,
+    *,
+    live: NDArray[np.bool_],
+    asked: Mapping[str, Any] | None = None,
+    inline_byte: int | None = None,
+    crossline_byte: int | None = None,
+) -> Found:
     """Sections of a SEG-Y file whose traces lie on the survey's lines, found by its headers.
 
     Samples are 0 for no salt, 1 or (all of them) 255 for salt, -1 or NaN for unknown; traces that it lacks, or calls
     dead, are unknown.
 
+    Args:
+        asked: what `open_segy` takes besides the path.
+
     Raises:
         InputError: it is no SEG-Y, has another number of samples or interval, has no line numbers or such as the survey
             does not have, holds other values, or nothing that is known.
     """
-    segy = open_segy(path)
-    geometry = find_geometry(segy)
-    raise_if_any(_faults_of_segy(segy, geometry, grid))
-    rows = np.full(grid.shape[:2], NO_TRACE, np.int64)
-    rows[np.ix_(_places(geometry.inlines, grid.inlines), _places(geometry.crosslines, grid.crosslines))] = np.where(
-        geometry.is_live, geometry.trace_rows, NO_TRACE
-    )
+    grid, segy = survey.grid, open_segy(path, **(asked or {}))
+    faults = list(_faults_of_samples(segy, grid))
+    try:
+        geometry = _lay_on(segy, survey, inline_byte=inline_byte, crossline_byte=crossline_byte)
+    except InputError as error:
+        raise InputError([*faults, *error.faults]) from None
+    raise_if_any(faults)
+    rows = np.where(geometry.is_live, geometry.trace_rows, NO_TRACE)
     is_known = (rows != NO_TRACE) & live
     lines, total = lines_with_labels(is_known, num_samples=grid.num_samples)
     others, sections = Counter[float](), list[LabelledSection]()
@@ -146,30 +158,49 @@ def _count(values: NDArray[Any], others: Counter[float]) -> None:
         others.update(dict(zip(distinct[:1000].tolist(), counts[:1000].tolist(), strict=True)))
 
 
-def _faults_of_segy(segy: Segy, geometry: Geometry, grid: Grid) -> Iterator[Fault]:
+def _faults_of_samples(segy: Segy, grid: Grid) -> Iterator[Fault]:
     where = str(segy.path)
     if segy.num_samples != grid.num_samples:
         yield Fault(where, f"expected {grid.num_samples} samples a trace, as the survey has, found {segy.num_samples}")
     if grid.unit == "ms" and not math.isclose(segy.interval_us / 1000, grid.interval, rel_tol=1e-3):
         found = f"found {segy.interval_us / 1000:g} ms"
         yield Fault(where, f"expected {grid.interval:g} ms between samples, as the survey has, {found}: resample it")
-    if geometry.inline_byte is None or geometry.crossline_byte is None:
-        yield Fault(where, f"expected traces with inline and crossline numbers of the survey, found {geometry.reason}")
-        return
-    is_used = geometry.trace_rows != NO_TRACE
-    for name, own, theirs, used in (
-        ("inlines", grid.inlines, geometry.inlines, is_used.any(1)),
-        ("crosslines", grid.crosslines, geometry.crosslines, is_used.any(0)),
-    ):
-        strange = [number for number in theirs.numbers[used].tolist() if place_of(own, number) is None]
-        if strange:
-            shown = ", ".join(map(str, strange[:5])) + ", ..." * (len(strange) > 5)
-            yield Fault(where, f"expected {name} of the survey ({own}), found {len(strange)} others ({shown})")
 
 
-def _places(lines: Axis, own: Axis) -> NDArray[np.int64]:
-    """Where the survey has the lines of a file, for those with traces are its own, and so are all between them."""
-    return (lines.numbers - own.first) // own.step
+def _lay_on(segy: Segy, survey: Store, *, inline_byte: int | None, crossline_byte: int | None) -> Geometry:
+    """Its traces on the survey's lines: by the bytes that are given, by those of the survey, or by its own.
+
+    Of a few lines the survey's bytes alone tell what they are: no two of them make a grid.
+    """
+    axes = {"inlines": survey.grid.inlines, "crosslines": survey.grid.crosslines}
+    own = _bytes_of(survey)
+    if inline_byte is not None or crossline_byte is not None:
+        first, second = own or STANDARD
+        asked = first if inline_byte is None else inline_byte, second if crossline_byte is None else crossline_byte
+        return lay_on(segy, asked, **axes)
+    told = None
+    if own is not None:
+        try:
+            return lay_on(segy, own, **axes)
+        except InputError as error:
+            told = error
+    try:
+        found = find_geometry(segy)
+    except InputError as error:
+        raise told or error from None
+    if found.inline_byte is None or found.crossline_byte is None:
+        what = f"expected traces with inline and crossline numbers of the survey, found {found.reason}"
+        raise InputError.of(segy.path, what)
+    return lay_on(segy, (found.inline_byte, found.crossline_byte), **axes)
+
+
+def _bytes_of(survey: Store) -> tuple[int, int] | None:
+    """Where its file had inline and crossline; None of a line without both. What came from elsewhere has the usual."""
+    found = survey.facts.get("geometry")
+    if not isinstance(found, dict):
+        return STANDARD
+    inline, crossline = found.get("inline_byte"), found.get("crossline_byte")
+    return (inline, crossline) if isinstance(inline, int) and isinstance(crossline, int) else None
 
 
 def _reader(path: Path, survey: Store) -> Callable[..., NDArray[Any]]:

@@ -1,9 +1,10 @@
 """What a person said of some sections of a survey: pictures, SEG-Y files and arrays, every fault told at once."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,11 @@ class Labels:
     notes: tuple[str, ...]
 
 
-def read_labels(path: Path, store: Store) -> Labels:
+def read_labels(path: Path, store: Store, *, of_segy: Mapping[str, Any] | None = None) -> Labels:
     """The labelled sections of a file, or of all files of a folder; nothing is known of dead and missing traces.
+
+    Args:
+        of_segy: what `read_segy_labels` takes besides: how files of traces are to be read.
 
     Raises:
         InputError: no labels are there, or they are faulty; with every fault of every file.
@@ -42,7 +46,7 @@ def read_labels(path: Path, store: Store) -> Labels:
     files, others = _files(path)
     for file in files:
         try:
-            found.append(_read(file, store, live))
+            found.append(_read(file, store, live, of_segy or {}))
         except InputError as error:
             faults += error.faults
         except OSError as error:
@@ -77,11 +81,11 @@ def _is_zarr(path: Path) -> bool:
     return path.is_dir() and (path.suffix.lower() == ".zarr" or (path / "zarr.json").exists())
 
 
-def _read(path: Path, store: Store, live: NDArray[np.bool_]) -> Found:
+def _read(path: Path, store: Store, live: NDArray[np.bool_], of_segy: Mapping[str, Any]) -> Found:
     if path.is_dir():
         return read_zarr_labels(path, store, live=live)
     if path.suffix.lower() in _SEGY:
-        return read_segy_labels(path, store.grid, live=live)
+        return read_segy_labels(path, store, live=live, **of_segy)
     if path.suffix.lower() not in _PICTURES:
         raise InputError.of(path, f"expected {_FORMS}, found another kind of file; save pictures as PNG, without loss")
     section = hide_dead(read_picture(path, store.grid), live)

@@ -62,18 +62,20 @@ class Column:
         values: int64 (n,).
         distinct: int64 (m,), ascending.
         places: int64 (n,), into `distinct`.
+        axis: the lines that they are to lie on.
     """
 
     values: NDArray[np.int64]
     distinct: NDArray[np.int64]
     places: NDArray[np.int64]
+    axis: Axis
 
     @property
-    def axis(self) -> Axis:
-        """The fewest even steps that meet every number."""
-        first, last = int(self.distinct[0]), int(self.distinct[-1])
-        step = int(np.gcd.reduce(np.diff(self.distinct))) if len(self.distinct) > 1 else 1
-        return Axis(first, step, (last - first) // step + 1)
+    def is_on_axis(self) -> NDArray[np.bool_]:
+        """Traces whose number is one of the axis: bool (n,)."""
+        steps, rest = np.divmod(self.distinct - self.axis.first, self.axis.step)
+        is_on: NDArray[np.bool_] = (rest == 0) & (steps >= 0) & (steps < self.axis.count)
+        return is_on[self.places]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +111,15 @@ class Trial:
 
 
 def column_of(values: NDArray[np.int64]) -> Column:
-    """Numbers with their distinct ones."""
+    """Numbers with their distinct ones, and the fewest even steps that meet them all."""
     distinct, places = np.unique(values, return_inverse=True)
-    return Column(values, distinct, places)
+    return Column(values, distinct, places, _axis_of(distinct))
+
+
+def _axis_of(distinct: NDArray[np.int64]) -> Axis:
+    first, last = int(distinct[0]), int(distinct[-1])
+    step = int(np.gcd.reduce(np.diff(distinct))) if len(distinct) > 1 else 1
+    return Axis(first, step, (last - first) // step + 1)
 
 
 def read_columns(segy: Segy, byte_numbers: Sequence[int]) -> dict[int, Column]:
@@ -138,9 +146,18 @@ def _problem(inline: Column, crossline: Column, num_filled: int) -> str:
     num_places = inline.axis.count * crossline.axis.count
     if num_places > _MOST_PLACES and num_places > _MOST_PLACES_A_TRACE * num_traces:
         return f"it would have {num_places} places, and there are {num_traces} traces"
-    if num_traces > _MOST_TRACES_A_PLACE * num_filled:
+    if _is_crowded(num_filled, num_traces=num_traces):
         return f"there are {num_traces / num_filled:.0f} traces a place, as in gathers before the stack"
     return ""
+
+
+def _is_crowded(num_filled: int, *, num_traces: int) -> bool:
+    return num_traces > _MOST_TRACES_A_PLACE * num_filled
+
+
+def is_crowded(trial: Trial) -> bool:
+    """Whether there are many traces at a place, as where all have the same numbers."""
+    return _is_crowded(trial.num_filled, num_traces=len(trial.inline.values))
 
 
 def is_path(trial: Trial) -> bool:

@@ -1,7 +1,7 @@
 """The step that learns from a few labelled sections of a survey: labels in, a run like any other out."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def survey_train(
     out: Path,
     *,
     start_from: Path | None = None,
+    of_segy: Mapping[str, Any] | None = None,
     resume: bool = False,
     update: bool = False,
     smoke: bool = False,
@@ -42,6 +43,7 @@ def survey_train(
 
     Args:
         start_from: a bundle whose net and weights are gone on with, in place of the recipe's net.
+        of_segy: how labels in SEG-Y are to be read: what `read_segy_labels` takes besides.
         smoke: only see that every step runs, on a few tiles.
 
     Raises:
@@ -53,7 +55,7 @@ def survey_train(
         require_no_bundle(out)
         require_outside(out, store_path)
         store = open_store(store_path)
-        data = survey_tiles(store, read_labels(labels_path, store))
+        data = survey_tiles(store, read_labels(labels_path, store, of_segy=of_segy))
     else:
         data = read_data(out / SURVEY_TILES)
     recipe = smoke_recipe(recipe) if smoke else fit_folds(recipe, data.labelled)
