@@ -103,6 +103,9 @@ def ingest(
     inline_byte: InlineByte = None,
     crossline_byte: CrosslineByte = None,
     unit: Annotated[Unit | None, typer.Option(help="Of the interval: time, or depth; else ms.")] = None,
+    first_sample: Annotated[
+        float | None, typer.Option("--first-sample", help="Its time or depth; else as the trace headers say.")
+    ] = None,
     zero_bad: Annotated[
         bool, typer.Option("--zero-bad", help="Take samples that are NaN or infinite as zero.")
     ] = False,
@@ -115,9 +118,12 @@ def ingest(
     bytes_of_lines = {"inline_byte": inline_byte, "crossline_byte": crossline_byte}
     if not (source.is_dir() and is_mdio(source)):
         known = unit or Unit.MS
-        print(bring_in(source, out, asked=asked, **bytes_of_lines, unit=known.value, zero_bad=zero_bad))
+        told = bring_in(
+            source, out, asked=asked, **bytes_of_lines, unit=known.value, first_sample=first_sample, zero_bad=zero_bad
+        )  # fmt: skip
+        print(told)
         return
-    if any(value is not None for value in (*asked.values(), *bytes_of_lines.values(), unit)):
+    if any(value is not None for value in (*asked.values(), *bytes_of_lines.values(), unit, first_sample)):
         what = "expected no option but --zero-bad: an MDIO store says by itself what is in it"
         raise InputError.of(source, what)
     print(ingest_mdio(source, out, zero_bad=zero_bad))

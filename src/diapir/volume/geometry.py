@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from diapir.volume.line_numbers import (
 )
 from diapir.volume.segy import Segy, header_values
 from diapir.volume.segy_headers import DEAD, DUMMY, TRACE_FIELDS
+from diapir.volume.start_times import Start, find_start
 
 Kind = Literal["3-D", "one inline", "one crossline", "2-D line", "one trace"]
 
@@ -45,6 +46,7 @@ class Geometry:
         duplicates: int64 (d, 2), rows of traces whose place another holds, and that other's row. Of several traces the
             first that is not dead holds the place. Of dead traces without a place -1 stands for the other.
         inline_byte, crossline_byte: where their numbers stand in trace headers; None of a line without them.
+        start: when the traces begin.
         reason: why these bytes.
         tried: other bytes, and why they are not it.
     """
@@ -57,6 +59,7 @@ class Geometry:
     duplicates: NDArray[np.int64]
     inline_byte: int | None
     crossline_byte: int | None
+    start: Start
     reason: str
     tried: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -86,6 +89,17 @@ class _Choice:
     tried: tuple[str, ...] = ()
 
 
+class _Marks(NamedTuple):
+    """What headers say of every trace besides its place.
+
+    Args:
+        is_dead: bool (n,), called dead or a dummy.
+    """
+
+    is_dead: NDArray[np.bool_]
+    start: Start
+
+
 def find_geometry(segy: Segy, *, inline_byte: int | None = None, crossline_byte: int | None = None) -> Geometry:
     """The grid of a file's traces: by the bytes that are given, by the standard's, or by those that make one.
 
@@ -100,7 +114,7 @@ def find_geometry(segy: Segy, *, inline_byte: int | None = None, crossline_byte:
         choice = _chosen_by_hand(segy, (inline, crossline))
     else:
         choice = _chosen_by_header(segy)
-    return _lay_out(choice, is_dead=_is_dead(segy))
+    return _lay_out(choice, _marks(segy))
 
 
 def lay_on(segy: Segy, pair: tuple[int, int], *, inlines: Axis, crosslines: Axis) -> Geometry:
@@ -111,20 +125,22 @@ def lay_on(segy: Segy, pair: tuple[int, int], *, inlines: Axis, crosslines: Axis
     Raises:
         InputError: there are no such bytes, live traces have other numbers, or there are several at each place.
     """
-    found, is_dead = _columns_at(segy, pair), _is_dead(segy)
+    found, marks = _columns_at(segy, pair), _marks(segy)
     inline, crossline = (
         replace(found[byte], axis=axis) for byte, axis in zip(pair, (inlines, crosslines), strict=True)
     )
-    raise_if_any(_strangers(segy, inline, crossline, is_dead=is_dead))
+    raise_if_any(_strangers(segy, inline, crossline, is_dead=marks.is_dead))
     trial = try_pair(found, pair)
     if is_crowded(trial):
         raise InputError.of(segy.path, f"expected a place in the survey for each trace, found {trial}")
-    return _lay_out(_choice(replace(trial, inline=inline, crossline=crossline), str(trial)), is_dead=is_dead)
+    return _lay_out(_choice(replace(trial, inline=inline, crossline=crossline), str(trial)), marks)
 
 
-def _is_dead(segy: Segy) -> NDArray[np.bool_]:
-    [kinds] = header_values(segy, [TRACE_FIELDS["kind"]])
-    return np.isin(kinds, (DEAD, DUMMY))
+def _marks(segy: Segy) -> _Marks:
+    fields = [TRACE_FIELDS[name] for name in ("kind", "delay_ms", "time_scalar")]
+    kinds, delay, scalar = header_values(segy, fields)
+    is_dead = np.isin(kinds, (DEAD, DUMMY))
+    return _Marks(is_dead, find_start(delay, scalar, is_dead=is_dead, has_scalar=segy.layout.revision[0] >= 1))
 
 
 def _strangers(segy: Segy, inline: Column, crossline: Column, *, is_dead: NDArray[np.bool_]) -> Iterator[Fault]:
@@ -210,7 +226,8 @@ def _line(segy: Segy, standard: Trial, tried: list[str]) -> _Choice:
     return _Choice("2-D line", nothing, numbers, None, None, reason, tuple(tried))
 
 
-def _lay_out(choice: _Choice, *, is_dead: NDArray[np.bool_]) -> Geometry:
+def _lay_out(choice: _Choice, marks: _Marks) -> Geometry:
+    is_dead = marks.is_dead
     inlines, crosslines = choice.inline.axis, choice.crossline.axis
     is_on = choice.inline.is_on_axis & choice.crossline.is_on_axis
     rows, far = np.flatnonzero(is_on), np.flatnonzero(~is_on)
@@ -244,11 +261,14 @@ def _lay_out(choice: _Choice, *, is_dead: NDArray[np.bool_]) -> Geometry:
         crossline_byte=choice.crossline_byte,
         reason=choice.reason,
         tried=choice.tried,
-        warnings=tuple(_warnings(choice, duplicates)),
+        start=marks.start,
+        warnings=tuple(_warnings(choice, duplicates, marks.start)),
     )
 
 
-def _warnings(choice: _Choice, duplicates: NDArray[np.int64]) -> Iterator[str]:
+def _warnings(choice: _Choice, duplicates: NDArray[np.int64], start: Start) -> Iterator[str]:
+    if start.share < 1:
+        yield str(start)
     others, far = (duplicates[where] for where in (duplicates[:, 1] != NO_TRACE, duplicates[:, 1] == NO_TRACE))
     if len(others):
         yield (

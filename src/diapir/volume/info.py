@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ def survey_info(
     """
     segy = open_segy(path, order=order, stored=stored, num_samples=num_samples, interval_us=interval_us)
     geometry, problem = _geometry_of(segy, inline_byte, crossline_byte)
+    if geometry:
+        segy = replace(segy, delay_ms=geometry.start.ms)
     look = look_at(segy)
     bins = find_bins(segy, geometry) if geometry else None
     warnings = [*segy.warnings, *(geometry.warnings if geometry else ()), *problem, *_doubts(look, bins)]
@@ -172,7 +174,7 @@ def _rows_of_file(file: dict[str, Any]) -> _Rows:
     yield "samples", f"{file['format']} (format code {file['format_code']}), {file['format_from']}"
     yield "byte order", f"{file['order']}-endian, {file['order_from']}"
     yield "traces", f"{file['traces']:,} of {file['samples']:,} samples"
-    span = f"from {file['first_sample_ms']} to {file['last_sample_ms']:.10g} ms"
+    span = f"from {file['first_sample_ms']:.10g} to {file['last_sample_ms']:.10g} ms"
     yield "interval", f"{file['interval_us'] / 1000:g} ms, {span}"
     if file["more_trace_headers"]:
         yield "headers", f"{1 + file['more_trace_headers']} of 240 bytes before each trace"

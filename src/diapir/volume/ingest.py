@@ -1,5 +1,6 @@
 """SEG-Y files into stores: every sample to its place in the grid, and every other byte kept."""
 
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,6 +56,7 @@ def ingest(
     inline_byte: int | None = None,
     crossline_byte: int | None = None,
     unit: Unit = "ms",
+    first_sample: float | None = None,
     zero_bad: bool = False,
 ) -> str:
     """Write a store of a SEG-Y file, whole or not at all, and say what is in it.
@@ -65,17 +67,20 @@ def ingest(
     Args:
         asked: what `open_segy` takes besides the path.
         unit: of the samples' interval; SEG-Y files do not say whether they are in time or in depth.
+        first_sample: where all traces begin, in that unit; None for what their headers say.
         zero_bad: take samples that are NaN or infinite as zero.
 
     Raises:
-        InputError: as `open_segy` and `find_geometry`; samples that are no numbers; nothing but zeros; `out` is there.
+        InputError: as `open_segy` and `find_geometry`; traces that do not begin together; samples that are no numbers;
+            nothing but zeros; `out` is there.
     """
     require_new_folder(out)
+    if first_sample is not None and not math.isfinite(first_sample):
+        raise InputError.of("--first-sample", f"expected a number, found {first_sample}")
     segy = open_segy(source, **(asked or {}))
     geometry = find_geometry(segy, inline_byte=inline_byte, crossline_byte=crossline_byte)
-    grid = Grid(
-        geometry.inlines, geometry.crosslines, segy.num_samples, float(segy.delay_ms), segy.interval_us / 1000, unit
-    )
+    first = _first_sample(segy, geometry) if first_sample is None else first_sample
+    grid = Grid(geometry.inlines, geometry.crosslines, segy.num_samples, first, segy.interval_us / 1000, unit)
     with atomic_folder(out) as folder, ThreadPoolExecutor(1) as beside:
         digest = beside.submit(sha256_of_file, source)
         store = new_store(folder, grid, {"kind": "survey", "finished": False})
@@ -89,6 +94,18 @@ def ingest(
         put_bytes(store, "trailer", trailer(segy), size=segy.size - segy.end_of_traces)
         finish(store, _facts(segy, geometry, grid, live=live, num_bad=num_bad, sha256=digest.result()))
     return _summary(out, segy, geometry, live=live)
+
+
+def _first_sample(segy: Segy, geometry: Geometry) -> float:
+    """Where all traces begin.
+
+    Raises:
+        InputError: some begin elsewhere, so that samples of different times would lie side by side.
+    """
+    if not geometry.start.is_common:
+        what = f"expected traces that begin together, found others: {geometry.start}; shift them to one beginning"
+        raise InputError.of(segy.path, f"{what} where they come from, or give that of all of them with --first-sample")
+    return geometry.start.ms
 
 
 def _write_traces(store: Store, segy: Segy, geometry: Geometry, *, zero_bad: bool) -> tuple[NDArray[np.bool_], int]:

@@ -23,6 +23,7 @@ from diapir.volume.labelled_section import (
 from diapir.volume.line_numbers import STANDARD, Direction
 from diapir.volume.sections import axis_of, section_shape
 from diapir.volume.segy import Segy, open_segy, samples
+from diapir.volume.start_times import Start
 from diapir.volume.store import STRIP, Grid, Lines, Store, is_store, open_store, read_volume
 
 _NAMES = ("labels", "mask")
@@ -81,14 +82,15 @@ def read_segy_labels(
         mask[:, is_known[chosen]] = _of_samples(samples(segy, rows[chosen][is_known[chosen]]), others).T
         sections.append(_section(grid, direction, place, mask, path))
     found = _finished(path, sections, others, expected=_EXPECTED_OF_SEGY, total=total)
-    return found._replace(notes=[*found.notes, *_notes_on_start(segy, grid)])
+    return found._replace(notes=[*found.notes, *_notes_on_start(path, geometry.start, grid)])
 
 
-def _notes_on_start(segy: Segy, grid: Grid) -> Iterator[str]:
+def _notes_on_start(path: Path, start: Start, grid: Grid) -> Iterator[str]:
     """Programs often leave the first sample's time out, so that another one is no fault yet."""
-    if grid.unit == "ms" and abs(segy.delay_ms - grid.first_sample) > grid.interval / 2:
-        told = f"its first sample is at {segy.delay_ms:g} ms, the survey's at {grid.first_sample:g} ms"
-        yield f"{segy.path}: {told}; sample is laid on sample: see in tiles.png that the labels lie where they should"
+    if grid.unit == "ms" and (abs(start.ms - grid.first_sample) > grid.interval / 2 or not start.is_common):
+        told = f"its first sample is at {start.ms:g} ms, the survey's at {grid.first_sample:g} ms"
+        told = told if start.is_common else str(start)
+        yield f"{path}: {told}; sample is laid on sample: see in tiles.png that the labels lie where they should"
 
 
 def read_zarr_labels(path: Path, survey: Store, *, live: NDArray[np.bool_]) -> Found:

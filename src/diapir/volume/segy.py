@@ -40,7 +40,7 @@ class Segy:
     Args:
         size: bytes of the file.
         text: the first textual header.
-        delay_ms: time of the first sample, as the first trace header has it (byte 109).
+        delay_ms: time of the first sample, as the first trace header has it (byte 109); all traces' headers tell more.
         warnings: what was guessed or is odd, with the reason.
     """
 
@@ -48,7 +48,7 @@ class Segy:
     size: int
     layout: Layout
     text: Text
-    delay_ms: int
+    delay_ms: float
     warnings: tuple[str, ...]
 
     @property

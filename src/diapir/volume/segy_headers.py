@@ -97,6 +97,7 @@ TRACE_FIELDS: Mapping[str, Field] = {
     "inline": Field(189, 4),
     "crossline": Field(193, 4),
     "shot_point": Field(197, 4),
+    "time_scalar": Field(215, 2),
 }
 """Fields of the trace header. Source: SEG-Y revision 1 and 2.0, table 3."""
 LIVE, DEAD, DUMMY = 1, 2, 3
