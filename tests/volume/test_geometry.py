@@ -170,6 +170,17 @@ def test_a_line_without_line_numbers_goes_by_its_cdps_or_else_by_its_traces(tmp_
         assert "numbered as they come" in geometry.reason
 
 
+def test_a_line_whose_shot_points_stand_twice_goes_by_its_cdps(tmp_path: Path) -> None:
+    headers = [{(193, 4): 500 + row // 2, (21, 4): 1 + row} for row in range(40)]
+    geometry = find_geometry(with_headers(tmp_path, headers))
+    assert (geometry.kind, geometry.crosslines, geometry.crossline_byte) == ("2-D line", Axis(1, 1, 40), 21)
+    assert geometry.trace_rows.tolist() == [list(range(40))]
+    assert not len(geometry.duplicates)
+    # Without CDPs a place with two traces is more than none.
+    geometry = find_geometry(with_headers(tmp_path, [{(193, 4): 500 + row // 2} for row in range(40)]))
+    assert (geometry.kind, geometry.crosslines) == ("one inline", Axis(500, 1, 20))
+
+
 def test_a_line_across_a_survey_is_a_line(tmp_path: Path) -> None:
     geometry = find_geometry(survey(tmp_path, [(100 + number, 900 - 2 * number // 3) for number in range(60)]))
     assert (geometry.kind, geometry.shape) == ("2-D line", (1, 60))

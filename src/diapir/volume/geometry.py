@@ -186,10 +186,12 @@ def _chosen_by_header(segy: Segy) -> _Choice:
     if best:
         why = "the fullest grid of all that were tried, while the standard's bytes make none"
         return _choice(best, f"{best}; {why}", tried)
-    if is_line:
+    cdp = read_columns(segy, [_CDP_BYTE])[_CDP_BYTE]
+    # Of numbers that stand twice, as shot points do, half of the traces would be lost.
+    if is_line and (is_usable_line(varying) or not is_usable_line(cdp)):
         return _choice(standard, f"{standard}; the standard's bytes, and no others make a grid", tried)
-    if max(sizes) == 1 or (not standard.problem and is_path(standard)):
-        return _line(segy, standard, tried)
+    if is_line or max(sizes) == 1 or (not standard.problem and is_path(standard)):
+        return _line(segy, standard, cdp, tried)
     raise _no_grid(segy, standard)
 
 
@@ -210,14 +212,15 @@ def _choice(trial: Trial, reason: str, tried: list[str] | None = None) -> _Choic
     return _Choice(kind, trial.inline, trial.crossline, *pair, reason, tuple(tried or ()))
 
 
-def _line(segy: Segy, standard: Trial, tried: list[str]) -> _Choice:
+def _line(segy: Segy, standard: Trial, cdp: Column, tried: list[str]) -> _Choice:
     """A line that no grid holds: its traces by their CDP, or in the order of the file."""
     if is_path(standard):
         why = f"{standard}; they follow one path across the survey"
+    elif max(len(standard.inline.distinct), len(standard.crossline.distinct)) > 1:
+        why = f"{standard}; they number no traces"
     else:
         why = f"inline and crossline are the same in all {segy.num_traces} traces (bytes {STANDARD[0]}, {STANDARD[1]})"
     nothing = column_of(np.zeros(segy.num_traces, np.int64))
-    cdp = read_columns(segy, [_CDP_BYTE])[_CDP_BYTE]
     if is_usable_line(cdp):
         reason = f"{why}, so this is a line; its traces are numbered by their CDP (byte {_CDP_BYTE})"
         return _Choice("2-D line", nothing, cdp, None, _CDP_BYTE, reason, tuple(tried))
