@@ -222,6 +222,40 @@ def test_numbers_that_make_no_grid_are_refused_before_any_memory_is_taken(
     assert "--inline-byte" in str(caught.value)
 
 
+def headers_of(pairs: Sequence[tuple[int, int]], *, kind: int = 1) -> list[dict[tuple[int, int], int]]:
+    return [{(189, 4): inline, (193, 4): crossline, (29, 2): kind} for inline, crossline in pairs]
+
+
+FAR = [(2000 + inline, 5000 + crossline) for inline in range(20) for crossline in range(20)]
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_dummy_far_from_all_traces_makes_no_lines(tmp_path: Path, is_named: bool) -> None:
+    segy = with_headers(tmp_path, [*headers_of(FAR), *headers_of([(0, 0)], kind=3)])
+    geometry = find_geometry(segy, **({"inline_byte": 189, "crossline_byte": 193} if is_named else {}))
+    assert (geometry.inlines, geometry.crosslines) == (Axis(2000, 1, 20), Axis(5000, 1, 20))
+    assert geometry.is_live.all()
+    assert geometry.duplicates.tolist() == [[400, NO_TRACE]]
+    assert "1 dead traces lie far from all others, e.g. trace 401 (inline 0, crossline 0)" in geometry.warnings[0]
+
+
+def test_dead_traces_around_a_survey_have_their_lines(tmp_path: Path) -> None:
+    inner = [pair for pair in REGULAR if 12 <= pair[0] < 15 and 23 <= pair[1] < 26]
+    outer = [pair for pair in REGULAR if pair not in inner]
+    geometry = find_geometry(with_headers(tmp_path, [*headers_of(inner), *headers_of(outer, kind=2)]))
+    assert (geometry.inlines, geometry.crosslines) == (Axis(10, 1, 8), Axis(20, 1, 9))
+    assert (geometry.is_live.sum(), len(geometry.duplicates)) == (9, 0)
+
+
+def test_a_live_trace_far_from_the_others_is_named(tmp_path: Path) -> None:
+    near = [(inline - 1900, crossline - 4700) for inline, crossline in FAR]
+    (warning,) = find_geometry(with_headers(tmp_path, headers_of([*near, (0, 0)]))).warnings
+    assert "1.0% of the 38400 places of the grid have a trace" in warning
+    assert "trace 401 lies far from the others (inline 0, crossline 0): leave it out" in warning
+    with pytest.raises(InputError, match=r"10140400 places, and there are 401 traces; trace 401 lies far"):
+        find_geometry(with_headers(tmp_path, headers_of([*FAR, (0, 0)])))
+
+
 def test_coordinates_are_scaled_and_absent_where_there_are_none(tmp_path: Path) -> None:
     pairs = [(1, 1), (1, 2), (2, 1), (3, 1), (3, 2)]
     scalars = [0, 10, -100, 1, -1]

@@ -66,6 +66,16 @@ def test_the_file_comes_out_of_the_store_byte_for_byte(tmp_path: Path, stored: S
     assert (tmp_path / "again.sgy").read_bytes() == content
 
 
+def test_a_dummy_without_a_place_keeps_its_place_in_the_file(tmp_path: Path) -> None:
+    far = [Trace(trace.samples, trace.inline + 2000, trace.crossline + 5000) for trace in traces_of(grid(20, 20))]
+    dummy = Trace([0] * NUM_SAMPLES, fields={(29, 2): 3, (37, 4): 7})
+    content = fake_segy([*far[:70], dummy, *far[70:]])
+    ingest(write(tmp_path, content), tmp_path / "out.zarr")
+    assert open_store(tmp_path / "out.zarr").grid.shape == (20, 20, NUM_SAMPLES)
+    export_segy(tmp_path / "out.zarr", tmp_path / "again.sgy")
+    assert (tmp_path / "again.sgy").read_bytes() == content
+
+
 @pytest.mark.parametrize("name", ["f3.sgy", "f3-withdead.sgy", "volve10r12-full-twt-arb.sgy"])
 def test_a_real_file_comes_out_of_the_store_byte_for_byte(tmp_path: Path, segy_folder: Path, name: str) -> None:
     told = ingest(segy_folder / name, tmp_path / "out.zarr")

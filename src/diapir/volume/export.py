@@ -172,7 +172,7 @@ def _blocks(store: Store, read: _Read, *, in_percent: bool) -> Iterator[Block]:
 
 
 def _places(store: Store, *, num_traces: int) -> NDArray[np.int64]:
-    """Inline and crossline, counted from 0, of each trace of the file: (n, 2)."""
+    """Inline and crossline, counted from 0, of each trace of the file: (n, 2); -1 of those that have no place."""
     rows = read_array(store, "trace_row")
     duplicates = read_array(store, "duplicates")
     present = rows != NO_TRACE
@@ -181,27 +181,32 @@ def _places(store: Store, *, num_traces: int) -> NDArray[np.int64]:
         duplicates.shape[1:] == (2,)
         and len(known) + len(duplicates) == num_traces
         and ((known >= 0) & (known < num_traces)).all()
-        and ((duplicates >= 0) & (duplicates < num_traces)).all()
+        and ((duplicates[:, 0] >= 0) & (duplicates[:, 1] >= NO_TRACE) & (duplicates < num_traces).all(1)).all()
     )
     # Only a number that the maps bear out is made room for.
     places = np.full((num_traces if is_sound else 1, 2), -1, np.int64)
     if is_sound:
         places[known] = np.argwhere(present)
-        places[duplicates[:, 0]] = places[duplicates[:, 1]]
-    if not is_sound or (places < 0).any():
+        others = duplicates[duplicates[:, 1] != NO_TRACE]
+        places[others[:, 0]] = places[others[:, 1]]
+        is_far = np.zeros(num_traces, np.bool_)
+        is_far[duplicates[duplicates[:, 1] == NO_TRACE, 0]] = True
+    if not is_sound or ((places < 0).any(1) != is_far).any():
         what = f"expected a place for each of its {num_traces} traces, found others"
         raise InputError.of(store.path / "trace_row", f"{what}: {_AGAIN}")
     return places
 
 
 def _samples(store: Store, read: _Read, places: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Samples at some places: float32 (k, samples); each chunk that they touch is read once."""
-    values = np.empty((len(places), store.grid.num_samples), np.float32)
+    """Samples at some places, zeros where there is none: float32 (k, samples); each chunk is read once."""
+    values = np.zeros((len(places), store.grid.num_samples), np.float32)
     keys = places // STRIP
     order = np.lexsort((keys[:, 1], keys[:, 0]))
     ends = np.flatnonzero((np.diff(keys[order], axis=0) != 0).any(1)) + 1
     for group in np.split(order, ends):
         first, second = keys[group[0]] * STRIP
+        if first < 0:
+            continue
         block = read(inlines=slice(first, first + STRIP), crosslines=slice(second, second + STRIP))
         values[group] = block[places[group, 0] - first, places[group, 1] - second]
     return values

@@ -14,6 +14,7 @@ from diapir.volume.line_numbers import (
     Column,
     Trial,
     column_of,
+    far_off,
     guess_pair,
     is_crowded,
     is_path,
@@ -30,6 +31,7 @@ Kind = Literal["3-D", "one inline", "one crossline", "2-D line", "one trace"]
 NO_TRACE = -1
 """What stands in `trace_rows` where there is none."""
 _CDP_BYTE = TRACE_FIELDS["cdp"].byte
+_LEAST_FILLED = 0.2
 _WHAT_TO_DO = (
     "give the bytes of inline and crossline with --inline-byte and --crossline-byte (of a line, e.g. 189 and 21)"
 )
@@ -108,13 +110,14 @@ def find_geometry(segy: Segy, *, inline_byte: int | None = None, crossline_byte:
     Raises:
         InputError: there is no such byte, or no bytes make a grid.
     """
+    marks = _marks(segy)
     if inline_byte is not None or crossline_byte is not None:
         asked = inline_byte, crossline_byte
         inline, crossline = (usual if byte is None else byte for byte, usual in zip(asked, STANDARD, strict=True))
-        choice = _chosen_by_hand(segy, (inline, crossline))
+        choice = _chosen_by_hand(segy, (inline, crossline), marks.is_dead)
     else:
-        choice = _chosen_by_header(segy)
-    return _lay_out(choice, _marks(segy))
+        choice = _chosen_by_header(segy, marks.is_dead)
+    return _lay_out(choice, marks)
 
 
 def lay_on(segy: Segy, pair: tuple[int, int], *, inlines: Axis, crosslines: Axis) -> Geometry:
@@ -152,25 +155,25 @@ def _strangers(segy: Segy, inline: Column, crossline: Column, *, is_dead: NDArra
             yield Fault(str(segy.path), f"expected {name} of the survey ({column.axis}), {found}")
 
 
-def _columns_at(segy: Segy, pair: tuple[int, int]) -> dict[int, Column]:
+def _columns_at(segy: Segy, pair: tuple[int, int], is_dead: NDArray[np.bool_] | None = None) -> dict[int, Column]:
     last = segy.header_bytes - 3
     raise_if_any(
         Fault(f"--{name}-byte", f"expected a byte of the trace header from 1 to {last}, found {byte}")
         for name, byte in zip(("inline", "crossline"), pair, strict=True)
         if not 1 <= byte <= last
     )
-    return read_columns(segy, sorted(set(pair)))
+    return read_columns(segy, sorted(set(pair)), is_dead=is_dead)
 
 
-def _chosen_by_hand(segy: Segy, pair: tuple[int, int]) -> _Choice:
-    trial = try_pair(_columns_at(segy, pair), pair)
+def _chosen_by_hand(segy: Segy, pair: tuple[int, int], is_dead: NDArray[np.bool_]) -> _Choice:
+    trial = try_pair(_columns_at(segy, pair, is_dead), pair)
     if trial.problem:
         raise _no_grid(segy, trial)
     return _choice(trial, f"{trial}; as asked")
 
 
-def _chosen_by_header(segy: Segy) -> _Choice:
-    standard = try_pair(read_columns(segy, STANDARD), STANDARD)
+def _chosen_by_header(segy: Segy, is_dead: NDArray[np.bool_]) -> _Choice:
+    standard = try_pair(read_columns(segy, STANDARD, is_dead=is_dead), STANDARD)
     sizes = len(standard.inline.distinct), len(standard.crossline.distinct)
     if segy.num_traces == 1:
         return _choice(standard, "a single trace")
@@ -182,11 +185,11 @@ def _chosen_by_header(segy: Segy) -> _Choice:
     )
     if is_line and int(constant.distinct[0]) != 0 and is_usable_line(varying):
         return _choice(standard, f"{standard}; the standard's bytes, one of which is the same in every trace")
-    best, tried = guess_pair(segy, standard=standard)
+    best, tried = guess_pair(segy, standard=standard, is_dead=is_dead)
     if best:
         why = "the fullest grid of all that were tried, while the standard's bytes make none"
         return _choice(best, f"{best}; {why}", tried)
-    cdp = read_columns(segy, [_CDP_BYTE])[_CDP_BYTE]
+    cdp = read_columns(segy, [_CDP_BYTE], is_dead=is_dead)[_CDP_BYTE]
     # Of numbers that stand twice, as shot points do, half of the traces would be lost.
     if is_line and (is_usable_line(varying) or not is_usable_line(cdp)):
         return _choice(standard, f"{standard}; the standard's bytes, and no others make a grid", tried)
@@ -270,6 +273,7 @@ def _lay_out(choice: _Choice, marks: _Marks) -> Geometry:
 
 
 def _warnings(choice: _Choice, duplicates: NDArray[np.int64], start: Start) -> Iterator[str]:
+    inlines, crosslines = choice.inline.axis, choice.crossline.axis
     if start.share < 1:
         yield str(start)
     others, far = (duplicates[where] for where in (duplicates[:, 1] != NO_TRACE, duplicates[:, 1] == NO_TRACE))
@@ -278,6 +282,10 @@ def _warnings(choice: _Choice, duplicates: NDArray[np.int64], start: Start) -> I
             f"{len(others)} traces have the place of another, e.g. trace {others[0, 0] + 1} that of trace "
             f"{others[0, 1] + 1}; the first live one is read"
         )
+    num_places, num_filled = inlines.count * crosslines.count, len(choice.inline.values) - len(duplicates)
+    if min(inlines.count, crosslines.count) > 1 and num_filled < _LEAST_FILLED * num_places:
+        empty = f"{num_filled / num_places:.1%} of the {num_places} places of the grid have a trace, and all take room"
+        yield f"{empty}{far_off(choice.inline, choice.crossline)}"
     if len(far):
         row = int(far[0, 0])
         numbers = f"inline {choice.inline.values[row]}, crossline {choice.crossline.values[row]}"

@@ -140,7 +140,8 @@ def _describe_geometry(geometry: Geometry) -> dict[str, Any]:
         "filled": num_there,
         "missing": geometry.trace_rows.size - num_there,
         "dead_by_header": num_dead,
-        "duplicates": len(geometry.duplicates),
+        "duplicates": int((geometry.duplicates[:, 1] != NO_TRACE).sum()),
+        "far_off": int((geometry.duplicates[:, 1] == NO_TRACE).sum()),
     }
 
 

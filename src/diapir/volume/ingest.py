@@ -81,6 +81,9 @@ def ingest(
     geometry = find_geometry(segy, inline_byte=inline_byte, crossline_byte=crossline_byte)
     first = _first_sample(segy, geometry) if first_sample is None else first_sample
     grid = Grid(geometry.inlines, geometry.crosslines, segy.num_samples, first, segy.interval_us / 1000, unit)
+    # Before the work, which somebody who reads them may not want to wait for.
+    for warning in (*segy.warnings, *geometry.warnings):
+        print(f"note: {warning}", file=sys.stderr)
     with atomic_folder(out) as folder, ThreadPoolExecutor(1) as beside:
         digest = beside.submit(sha256_of_file, source)
         store = new_store(folder, grid, {"kind": "survey", "finished": False})
@@ -286,7 +289,5 @@ def amplitude_figures(values: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def _summary(out: Path, segy: Segy, geometry: Geometry, *, live: NDArray[np.bool_]) -> str:
-    for warning in (*segy.warnings, *geometry.warnings):
-        print(f"note: {warning}", file=sys.stderr)
     shape = f"{geometry.shape[0]} inlines x {geometry.shape[1]} crosslines x {segy.num_samples} samples"
     return f"{out}: {shape}, {geometry.kind}; {live.sum()} of {segy.num_traces} traces are live ({geometry.reason})"

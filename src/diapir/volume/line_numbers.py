@@ -16,7 +16,10 @@ STANDARD = (189, 193)
 # What programs write besides: 9 and 21 of SeisWorks and OpendTect, 5 and 21 of older Petrel, 17 and 25 of Charisma,
 # 9 and 17 or 13 and 21 of Kingdom; 181 and 185 is where the standard has coordinates, and the Teapot Dome survey these.
 _HABITS = ((9, 21), (5, 21), (17, 25), (9, 17), (13, 21), (17, 21), (17, 13), (5, 9), (9, 13), (181, 185), (221, 225))
-_MOST_PLACES_A_TRACE, _MOST_PLACES = 100, 1_000_000
+# Of a swath that runs across its lines some 12 places a trace are empty.
+_MOST_PLACES_A_TRACE, _MOST_PLACES = 20, 1_000_000
+# A trace is far from the others where hardly any lie beyond a gap that is a good part of the whole span.
+_FEW_FAR, _WIDE_GAP = 0.01, 0.2
 _MOST_TRACES_A_PLACE = 3
 _LONGEST_STEP = 10_000
 # A guess needs more than the standard's bytes do.
@@ -110,10 +113,20 @@ class Trial:
         return f"bytes {self.inline_byte} and {self.crossline_byte} ({grid}): {found}"
 
 
-def column_of(values: NDArray[np.int64]) -> Column:
-    """Numbers with their distinct ones, and the fewest even steps that meet them all."""
+def column_of(values: NDArray[np.int64], *, is_dead: NDArray[np.bool_] | None = None) -> Column:
+    """Numbers with their distinct ones, and the fewest even steps that meet them all.
+
+    Dead traces that would make most of these lines, as one with zeros for numbers does, are left beside them.
+
+    Args:
+        is_dead: bool (n,).
+    """
     distinct, places = np.unique(values, return_inverse=True)
-    return Column(values, distinct, places, _axis_of(distinct))
+    axis = _axis_of(distinct)
+    if is_dead is not None and 2 * len(distinct) < axis.count and is_dead.any() and not is_dead.all():
+        live = _axis_of(np.unique(values[~is_dead]))
+        axis = live if 2 * live.count < axis.count else axis
+    return Column(values, distinct, places, axis)
 
 
 def _axis_of(distinct: NDArray[np.int64]) -> Axis:
@@ -122,22 +135,25 @@ def _axis_of(distinct: NDArray[np.int64]) -> Axis:
     return Axis(first, step, (last - first) // step + 1)
 
 
-def read_columns(segy: Segy, byte_numbers: Sequence[int]) -> dict[int, Column]:
+def read_columns(
+    segy: Segy, byte_numbers: Sequence[int], *, is_dead: NDArray[np.bool_] | None = None
+) -> dict[int, Column]:
     """The four-byte numbers of all traces at some places of their headers."""
     values = header_values(segy, [Field(byte, 4) for byte in byte_numbers])
-    return {byte: column_of(column) for byte, column in zip(byte_numbers, values, strict=True)}
+    return {byte: column_of(column, is_dead=is_dead) for byte, column in zip(byte_numbers, values, strict=True)}
 
 
 def try_pair(columns: dict[int, Column], pair: tuple[int, int]) -> Trial:
     """Two fields as inline and crossline."""
     inline, crossline = columns[pair[0]], columns[pair[1]]
-    num_filled = len(np.unique(inline.places * len(crossline.distinct) + crossline.places))
-    return Trial(*pair, inline, crossline, num_filled, _problem(inline, crossline, num_filled))
+    is_on = inline.is_on_axis & crossline.is_on_axis
+    num_filled = len(np.unique((inline.places * len(crossline.distinct) + crossline.places)[is_on]))
+    problem = _problem(inline, crossline, num_filled, num_traces=int(is_on.sum()))
+    return Trial(*pair, inline, crossline, num_filled, problem)
 
 
-def _problem(inline: Column, crossline: Column, num_filled: int) -> str:
+def _problem(inline: Column, crossline: Column, num_filled: int, *, num_traces: int) -> str:
     """Why no grid can be made of these numbers; "" where one can."""
-    num_traces = len(inline.values)
     if inline.axis.count == crossline.axis.count == 1 < num_traces:
         return "they are the same in every trace"
     for name, axis in (("inlines", inline.axis), ("crosslines", crossline.axis)):
@@ -145,9 +161,24 @@ def _problem(inline: Column, crossline: Column, num_filled: int) -> str:
             return f"{name} go from {axis.first} to {axis.last} in steps of {axis.step}, which no survey has"
     num_places = inline.axis.count * crossline.axis.count
     if num_places > _MOST_PLACES and num_places > _MOST_PLACES_A_TRACE * num_traces:
-        return f"it would have {num_places} places, and there are {num_traces} traces"
+        return f"it would have {num_places} places, and there are {num_traces} traces{far_off(inline, crossline)}"
     if _is_crowded(num_filled, num_traces=num_traces):
         return f"there are {num_traces / num_filled:.0f} traces a place, as in gathers before the stack"
+    return ""
+
+
+def far_off(inline: Column, crossline: Column) -> str:
+    """A trace whose numbers are far from nearly all others', with what to do, to end a sentence; "" where none is."""
+    for column in (inline, crossline):
+        gaps = np.diff(column.distinct)
+        if not len(gaps) or gaps.max() < _WIDE_GAP * (column.distinct[-1] - column.distinct[0]):
+            continue
+        is_below = column.places <= gaps.argmax()
+        is_far = is_below if 2 * is_below.sum() < len(is_below) else ~is_below
+        if is_far.mean() <= _FEW_FAR:
+            row = int(is_far.argmax())
+            numbers = f"inline {inline.values[row]}, crossline {crossline.values[row]}"
+            return f"; trace {row + 1} lies far from the others ({numbers}): leave it out, or call it dead (byte 29)"
     return ""
 
 
@@ -173,11 +204,13 @@ def _goes_on(column: Column) -> bool:
     return int(way) <= 3 * int(column.distinct[-1] - column.distinct[0])
 
 
-def guess_pair(segy: Segy, *, standard: Trial) -> tuple[Trial | None, list[str]]:
+def guess_pair(
+    segy: Segy, *, standard: Trial, is_dead: NDArray[np.bool_] | None = None
+) -> tuple[Trial | None, list[str]]:
     """The fullest grid among the pairs of bytes that programs use, if there is one, and what became of each."""
     named = pair_in_text(segy.text.lines)
     pairs = [pair for pair in dict.fromkeys((*([named] if named else []), *_HABITS)) if pair != STANDARD]
-    columns = read_columns(segy, sorted({byte for pair in pairs for byte in pair}))
+    columns = read_columns(segy, sorted({byte for pair in pairs for byte in pair}), is_dead=is_dead)
     trials = [try_pair(columns, pair) for pair in pairs]
     good = [trial for trial in trials if not trial.problem and not _doubt(trial)]
     best = max(good, key=lambda trial: (round(trial.filled, 2), trial.num_filled), default=None)
