@@ -281,14 +281,16 @@ def surfaces(
         int, typer.Option(help="Enclosed gaps of fewer voxels are filled; kept in edits/.")
     ] = 1000,
     off: Annotated[list[Check] | None, typer.Option(help="Leave out a check. May be given again.")] = None,
-    xy_unit: Annotated[XyUnit, typer.Option("--xy-unit", help="Of the survey's X and Y.")] = XyUnit.METRES,
+    xy_unit: Annotated[
+        XyUnit | None, typer.Option("--xy-unit", help="Of the survey's X and Y; else as its headers say, or m.")
+    ] = None,
 ) -> None:
     """Take top and base of salt with P10, P50 and P90, and geobodies, from what was found."""
     from diapir.volume.surfaces import extract_surfaces
 
     told = extract_surfaces(
         salt, out, velocity_m_s=velocity, smallest_body=smallest_body, smallest_hole=smallest_hole,
-        off=[check.value for check in off or ()], xy_unit=xy_unit.value,
+        off=[check.value for check in off or ()], xy_unit=xy_unit.value if xy_unit else None,
     )  # fmt: skip
     print(told)
 

@@ -7,14 +7,13 @@ from numpy.typing import NDArray
 
 from diapir.volume.geometry import Geometry, coordinates
 from diapir.volume.greys import amplitude_limit
-from diapir.volume.segy import Segy, first_samples, header_values
-from diapir.volume.segy_headers import FILE_FIELDS, FILE_HEADER_BYTES, TRACE_FIELDS
+from diapir.volume.segy import Segy, first_samples, header_values, raw_headers
+from diapir.volume.segy_headers import FILE_HEADER_BYTES, TRACE_FIELDS
+from diapir.volume.xy_units import XyUnit, xy_unit_of
 
 _MOST_TRACES, _MOST_VALUES, _FEWEST_TRACES = 1000, 2_000_000, 16
 _MOST_BINS = 20_000
 _PERCENTILES = (0.5, 50.0, 99.5)
-_ANGLES = {2: "seconds of arc", 3: "degrees", 4: "degrees, minutes and seconds"}
-_LENGTHS = {1: "m", 2: "ft"}
 _ROUNDS, _FAR, _ROUNDING = 4, 5.0, 1.0
 
 Points = NDArray[np.float64]
@@ -171,14 +170,11 @@ def find_bins(segy: Segy, geometry: Geometry) -> Bins | None:
     return _with_steps(bins, known[rows], places=places[rows])
 
 
-def _unit(segy: Segy) -> tuple[str, bool]:
-    """The unit of coordinates, by the first trace and the binary header, and whether it is one of length."""
-    [codes] = header_values(segy, [TRACE_FIELDS["coordinate_unit"]], rows=slice(0, 1))
-    if int(codes[0]) in _ANGLES:
-        return _ANGLES[int(codes[0])], False
+def _unit(segy: Segy) -> XyUnit:
+    """The unit of coordinates, by the first trace and the binary header."""
     with segy.path.open("rb") as file:
-        system = FILE_FIELDS["measurement_system"].read(file.read(FILE_HEADER_BYTES), segy.layout.order)
-    return _LENGTHS.get(system, ""), True
+        file_header = file.read(FILE_HEADER_BYTES)
+    return xy_unit_of(file_header, raw_headers(segy, slice(0, 1)).tobytes(), segy.layout.order)
 
 
 def _spacing_of_line(known: Points) -> float | None:

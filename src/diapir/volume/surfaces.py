@@ -1,11 +1,12 @@
 """What a salt store says of top and base of salt and of its bodies, in files for other programs and for the eye."""
 
 import math
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ from diapir.volume.store import STRIP, Store, open_store, read_map, read_volume
 from diapir.volume.surface_files import EDITS, FACTS, Survey, write_surfaces
 from diapir.volume.surface_pictures import draw_pictures, section_line
 from diapir.volume.top_and_base import CHANCES, Calibration, calibrate, stored_calibration
+from diapir.volume.xy_units import Length, XyUnit, stored_xy_unit
 
 SMALLEST_BODY, SMALLEST_HOLE = 1000, 1000
 """Voxels: 10 x 10 traces of 10 samples."""
@@ -90,7 +92,7 @@ def extract_surfaces(
     smallest_body: int = SMALLEST_BODY,
     smallest_hole: int = SMALLEST_HOLE,
     off: Collection[str] = (),
-    xy_unit: Literal["m", "ft"] = "m",
+    xy_unit: Length | None = None,
 ) -> str:
     """Write top and base of salt, geobodies, checks and pictures of a salt store, whole or not at all, and sum them up.
 
@@ -106,7 +108,7 @@ def extract_surfaces(
         smallest_body: bodies of fewer voxels are floating bits, unless they touch the survey's border or bottom.
         smallest_hole: enclosed pieces without salt of fewer voxels are filled.
         off: names of CHECKS to leave out.
-        xy_unit: of the positions.
+        xy_unit: of the positions; None for that of the survey's headers, or m where these do not say.
 
     Raises:
         InputError: an option makes no sense, the store is no sound salt store, or `out` is there.
@@ -117,7 +119,7 @@ def extract_surfaces(
     require_outside(out, salt_path)
     store = _open_salt(salt_path, velocity_m_s=velocity_m_s)
     calibration = stored_calibration(store.facts, store.path)
-    survey = _survey(store, velocity_m_s=velocity_m_s, xy_unit=xy_unit)
+    survey = _survey(store, velocity_m_s=velocity_m_s, unit=_unit(store, asked=xy_unit))
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with atomic_folder(out) as folder, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
@@ -134,7 +136,7 @@ def extract_surfaces(
         write_surfaces(folder, survey, maps)
         rows = write_bodies(folder, survey, table)
         _draw(folder, work, maps, edits)
-        options = {"velocity_m_s": velocity_m_s, "xy_unit": xy_unit, "off": sorted(off)}
+        options = {"velocity_m_s": velocity_m_s, "xy_unit": survey.xy_unit, "off": sorted(off)}
         checks = _checks(edits, sizes, maps, table, off=off)
         facts = _facts(work, maps, rows, checks) | {"options": options}
         write_json(folder / FACTS, facts)
@@ -169,17 +171,28 @@ def _open_salt(path: Path, *, velocity_m_s: float | None) -> Store:
     return store
 
 
-def _survey(store: Store, *, velocity_m_s: float | None, xy_unit: Literal["m", "ft"]) -> Survey:
-    """Where its traces lie; those that are not live have no position."""
+def _unit(store: Store, *, asked: Length | None) -> XyUnit:
+    """Of its positions; a person's word goes before that of headers, which is told where it is another."""
+    found = stored_xy_unit(store)
+    if asked is None:
+        return found if found.name else XyUnit("m", is_length=True)
+    if found.name and found.name != asked:
+        told = f"X and Y are taken in {asked}, as --xy-unit says; the survey's headers (bytes 3255 and 89) say"
+        print(f"note: {store.path}: {told} {found.name}", file=sys.stderr)
+    return XyUnit(asked, is_length=True)
+
+
+def _survey(store: Store, *, velocity_m_s: float | None, unit: XyUnit) -> Survey:
+    """Where its traces lie; those that are not live have no position, and those in angles no area."""
     grid, live = store.grid, read_map(store, "live")
     x, y = (np.where(live, read_map(store, name), np.nan) for name in ("x", "y"))
     has_positions = bool((np.isfinite(x) & np.isfinite(y)).any())
-    area_m2 = trace_area_m2(x, y, xy_unit=xy_unit)
+    area_m2 = trace_area_m2(x, y, xy_unit="ft" if unit.name == "ft" else "m") if unit.is_length else None
     if not has_positions:
         inline, crossline = np.meshgrid(grid.inlines.numbers, grid.crosslines.numbers, indexing="ij")
         x, y = inline.astype(np.float64), crossline.astype(np.float64)
     height_m = sample_height_m(grid, velocity_m_s=velocity_m_s)
-    return Survey(grid, live, x, y, has_positions, xy_unit, area_m2, height_m)
+    return Survey(grid, live, x, y, has_positions, unit.name, area_m2, height_m)
 
 
 def _find_edits(work: _Work, sizes: Mapping[Change, int], *, off: Collection[str]) -> list[Edit]:
