@@ -162,17 +162,22 @@ def cut_of(shape: Shape) -> tuple[Shape, Shape]:
 
     A block of whole traces under a shard is 64 MiB of float32 at most, or a chunk.
     """
-    depth, lines = min(shape[2], _MOST_SAMPLES), _SHARD_LINES
+    lines = _SHARD_LINES
     while lines > STRIP and lines * lines * shape[2] * 4 > _BLOCK_BYTES:
         lines //= 2
-    return (STRIP, STRIP, depth), (lines, lines, depth)
+    return _cut(shape, (lines, lines))
 
 
 def strip_cut(shape: Shape, *, along: Direction) -> tuple[Shape, Shape]:
     """Chunk and shard for a volume that is filled strip by strip: STRIP lines of `along` at a time."""
-    depth = min(shape[2], _MOST_SAMPLES)
-    shard = (STRIP, _SHARD_LINES, depth) if along == "inline" else (_SHARD_LINES, STRIP, depth)
-    return (STRIP, STRIP, depth), shard
+    return _cut(shape, (STRIP, _SHARD_LINES) if along == "inline" else (_SHARD_LINES, STRIP))
+
+
+def _cut(shape: Shape, shard: tuple[int, int]) -> tuple[Shape, Shape]:
+    """Chunks no wider than the grid and all about as deep: on the disk what goes beyond it takes room like the rest."""
+    depth = -(-shape[2] // -(-shape[2] // _MOST_SAMPLES))
+    sides = [(min(side, STRIP), lines if side >= STRIP else side) for side, lines in zip(shape[:2], shard, strict=True)]
+    return (sides[0][0], sides[1][0], depth), (sides[0][1], sides[1][1], depth)
 
 
 def open_store(path: Path) -> Store:
