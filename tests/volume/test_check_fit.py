@@ -105,6 +105,21 @@ def test_doubts_are_warnings_and_an_unfit_model_is_refused_unless_it_is_wanted(
     assert any("unfit: contrast" in line for line in require_fit(opened, unfit, anyway=True, count=20))
 
 
+@pytest.mark.parametrize("case", ["hardly a live trace", "one amplitude"])
+def test_a_survey_with_nothing_to_judge_by_is_segmented_where_that_is_wanted(
+    tmp_path: Path, training: TileStatistics, case: str
+) -> None:
+    live = np.ones(SHAPE[:2], np.bool_)
+    if case == "hardly a live trace":
+        live[:] = np.arange(SHAPE[1]) % 5 == 0
+        live[np.arange(SHAPE[0]) % 5 != 0] = False
+    survey = amplitude_store(tmp_path / "survey", np.ones(SHAPE, np.float32), live=live)
+    with pytest.raises(InputError, match="add --anyway to segment all the same"):
+        require_fit(survey, model_of(training), count=20)
+    (told,) = require_fit(survey, model_of(training), anyway=True, count=20)
+    assert told.startswith(f"nobody knows whether the model fits: {survey.path}: expected")
+
+
 def test_of_a_run_nobody_knows_whether_it_fits(store: Path) -> None:
     (warning,) = require_fit(open_store(store), model_of(None))
     assert "nobody knows" in warning

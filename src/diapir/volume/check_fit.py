@@ -13,7 +13,7 @@ from diapir.runs import atomic_folder, require_new_folder, require_outside, writ
 from diapir.volume.gate import Scale, Verdict, judge
 from diapir.volume.gate_lines import LineToLabel, disputed_lines, novel_lines
 from diapir.volume.gate_picture import draw_gate
-from diapir.volume.gate_sampling import NUM_TILES, SurveyStatistics, survey_statistics
+from diapir.volume.gate_sampling import NUM_TILES, NothingToJudgeError, SurveyStatistics, survey_statistics
 from diapir.volume.greys import limit_faults
 from diapir.volume.store import Store, Unit, open_store
 
@@ -119,16 +119,22 @@ def require_fit(
         count, limit, flip_polarity: as for `check_fit`.
 
     Raises:
-        InputError: the model is unfit, with what speaks against it and what to do; or as `check_fit`.
+        InputError: the model is unfit, or nobody can say whether it is, with the reason and what to do; or as
+            `check_fit`.
     """
     if model.statistics is None:
         return (
             f"{model.folder}: a run does not keep what its training tiles look like, so nobody knows whether it fits",
         )
-    verdict = fit_of(store, model, count=count, limit=limit, flip_polarity=flip_polarity)[0].verdict
+    do = "nothing was segmented; do what is said above, or add --anyway to segment all the same"
+    try:
+        verdict = fit_of(store, model, count=count, limit=limit, flip_polarity=flip_polarity)[0].verdict
+    except NothingToJudgeError as error:
+        if not anyway:
+            raise InputError([*error.faults, Fault(str(store.path), do)]) from None
+        return tuple(f"nobody knows whether the model fits: {fault}" for fault in error.faults)
     told = [str(finding) for finding in verdict.findings if finding.level == verdict.level != "fit"]
     if verdict.level == "unfit" and not anyway:
-        do = "nothing was segmented; do what is said above, or add --anyway to segment all the same"
         raise InputError(Fault(str(store.path), what) for what in (*told, do))
     return tuple(f"{store.path}: {line}" for line in told)
 

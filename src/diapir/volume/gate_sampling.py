@@ -27,6 +27,10 @@ _SPACING_LINES = 16
 _TURN = (math.sqrt(5) - 1) / 2  # turned by this each time, places never repeat
 
 
+class NothingToJudgeError(InputError):
+    """A survey that is sound and has too little in it to be held against a model."""
+
+
 @dataclass(frozen=True, eq=False)
 class SampledTiles:
     """Tiles of a survey, and where they lie.
@@ -113,7 +117,8 @@ def sample_tiles(
         limit, flip_polarity: how amplitudes become greys; the limit is the store's own where none is given.
 
     Raises:
-        InputError: it has no amplitudes, no limit of them, or no place where half of the traces are live.
+        InputError: it has no amplitudes, or no limit of them.
+        NothingToJudgeError: it has no place where half of the traces are live.
     """
     live, white = read_map(store, "live"), grey_limit(store, asked=limit)
     samples = store.grid.num_samples
@@ -123,7 +128,7 @@ def sample_tiles(
     panels = [panel for along in directions for panel in _panels(live, along, count // len(directions) // num_rows)]
     if not panels:
         what = f"expected a place where half of {TILE} neighbouring traces are live, found none; nothing to judge by"
-        raise InputError.of(store.path, what)
+        raise NothingToJudgeError.of(store.path, what)
     images, places = [], []
     for number, panel in enumerate(panels):
         chosen = _even(len(row_starts), num_rows, turn=number * _TURN % 1)
@@ -155,12 +160,13 @@ def survey_statistics(
         count, limit, flip_polarity: as for `sample_tiles`.
 
     Raises:
-        InputError: as `sample_tiles`; or all amplitudes that were read are alike.
+        InputError: as `sample_tiles`.
+        NothingToJudgeError: the same, or all amplitudes that were read are alike.
     """
     sampled = sample_tiles(store, count=count, limit=limit, flip_polarity=flip_polarity)
     varied = ~is_constant(sampled.images)
     if not varied.any():
-        raise InputError.of(
+        raise NothingToJudgeError.of(
             store.path, f"expected amplitudes that differ, found {len(varied)} tiles of one value each: see the survey"
         )
     every = tile_statistics(sampled.images)
