@@ -77,12 +77,30 @@ def test_the_mask_after_the_checks_can_be_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, expected)
     with pytest.raises(InputError, match="change the mask, not probability"):
         export_segy(store.path, tmp_path / "p.sgy", what="probability", surfaces=tmp_path / "surfaces")
+    (tmp_path / "surfaces" / "edits" / "holes.csv").rename(tmp_path / "holes.csv")
+    with pytest.raises(InputError, match=r"holes\.csv: expected what a check changed, found no such file"):
+        export_segy(store.path, tmp_path / "p.sgy", surfaces=tmp_path / "surfaces")
+    (tmp_path / "holes.csv").rename(tmp_path / "surfaces" / "edits" / "holes.csv")
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match=r"surfaces\.json"):
         export_segy(store.path, tmp_path / "p.sgy", surfaces=tmp_path / "none")
     finish(open_unfinished(store.path), {"threshold": 0.25})
     with pytest.raises(InputError, match="found those of another store"):
         export_segy(store.path, tmp_path / "p.sgy", surfaces=tmp_path / "surfaces")
+
+
+def test_the_checks_of_another_model_s_salt_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diapir.volume.surfaces.draw_pictures", lambda *arguments, **named: None)
+    store, _ = salt_of_segy(tmp_path)
+    finish(open_unfinished(store.path), {"key": {"model": "one"}})
+    extract_surfaces(store.path, tmp_path / "surfaces")
+    told = read_json(tmp_path / "surfaces" / "surfaces.json")
+    finish(open_unfinished(store.path), {"key": {"model": "another"}})
+    with pytest.raises(InputError, match="found those of another store"):
+        export_segy(store.path, tmp_path / "salt.sgy", surfaces=tmp_path / "surfaces")
+    del told["source"]["key"]
+    write_json(tmp_path / "surfaces" / "surfaces.json", told)
+    export_segy(store.path, tmp_path / "salt.sgy", surfaces=tmp_path / "surfaces")
 
 
 def test_corrected_sections_go_over_the_mask(tmp_path: Path) -> None:

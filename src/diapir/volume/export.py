@@ -18,7 +18,7 @@ from diapir.volume.salt_checks import edited_mask, read_edits
 from diapir.volume.segy_format import FORMATS, Order, SampleFormat
 from diapir.volume.segy_write import Block, write_segy
 from diapir.volume.store import STRIP, Lines, Store, array_of, open_store, read_array, read_rows, read_volume
-from diapir.volume.surface_files import EDITS, FACTS
+from diapir.volume.surface_files import EDITS, FACTS, source_of
 
 What = Literal["probability", "mask", "disagreement", "amplitude"]
 
@@ -136,10 +136,20 @@ def _require_own_checks(store: Store, surfaces: Path) -> None:
     source = facts.get("source") if isinstance(facts, dict) else None
     if not isinstance(source, dict):
         raise InputError.of(surfaces, "expected a folder that diapir survey surfaces wrote, found none")
-    if (source.get("digest"), source.get("threshold")) != (store.facts.get("digest"), store.facts.get("threshold")):
+    own = source_of(store)
+    # Surfaces from before keys were kept say nothing of theirs.
+    if {name: source.get(name, own["key"] if name == "key" else None) for name in own} != own:
         raise InputError.of(
             surfaces, f"expected surfaces of {store.path}, found those of another store; make them anew"
         )
+    checks = facts.get("checks")
+    made = [check for check in checks.values() if isinstance(check, dict)] if isinstance(checks, dict) else []
+    kept = [check.get("kept_in") for check in made]
+    raise_if_any(
+        Fault(str(surfaces / name), "expected what a check changed, found no such file: make the surfaces anew")
+        for name in kept
+        if isinstance(name, str) and not (surfaces / name).is_file()
+    )
 
 
 def _with_drawn(read: _Read, drawn: Sequence[LabelledSection], *, inlines: Lines, crosslines: Lines) -> NDArray[Any]:

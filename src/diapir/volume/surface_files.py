@@ -10,16 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diapir.runs import atomic_path
+from diapir.runs import atomic_path, json_digest
 from diapir.volume.mesh import close_body, triangulate, write_ply
 from diapir.volume.salt_maps import SaltMaps
-from diapir.volume.store import Grid
+from diapir.volume.store import Grid, Store
 from diapir.volume.top_and_base import CHANCES
 
 FACTS, EDITS = "surfaces.json", "edits"
 """In a folder of surfaces: what was found in numbers, and what the checks changed."""
 
 _P50 = CHANCES.index(0.5)
+
+
+def source_of(store: Store) -> dict[str, Any]:
+    """What tells a salt store from every other: another model's has another key."""
+    facts = store.facts
+    return {"digest": facts.get("digest"), "threshold": facts.get("threshold"), "key": json_digest(facts.get("key"))}
 
 
 @dataclass(frozen=True, eq=False)

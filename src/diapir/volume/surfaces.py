@@ -37,7 +37,7 @@ from diapir.volume.salt_maps import (
     trace_area_m2,
 )
 from diapir.volume.store import STRIP, Store, open_store, read_map, read_volume
-from diapir.volume.surface_files import EDITS, FACTS, Survey, write_surfaces
+from diapir.volume.surface_files import EDITS, FACTS, Survey, source_of, write_surfaces
 from diapir.volume.surface_pictures import draw_pictures, section_line
 from diapir.volume.top_and_base import CHANCES, Calibration, calibrate, stored_calibration
 from diapir.volume.xy_units import Length, XyUnit, stored_xy_unit
@@ -279,10 +279,10 @@ def _checks(
 
 def _facts(work: _Work, maps: SaltMaps, rows: Sequence[Row], checks: Mapping[str, Any]) -> dict[str, Any]:
     """What `surfaces.json` says; plain JSON values."""
-    survey, facts, is_salty = work.survey, work.store.facts, maps.is_salty
+    survey, is_salty = work.survey, maps.is_salty
     volumes_m3 = [row["volume_m3"] for row in rows]
     return {
-        "source": {"name": work.store.path.name, "digest": facts.get("digest"), "threshold": facts.get("threshold")},
+        "source": {"name": work.store.path.name, **source_of(work.store)},
         "calibration": "not calibrated" if work.calibration is None else "calibrated on held-out pixels",
         "percentiles": _PERCENTILES,
         "coordinates": f"{survey.note}; CSV and XYZ grow downwards, z of the PLY meshes is negative",
