@@ -92,6 +92,26 @@ def test_traces_of_zeros_and_traces_called_dead_are_not_live(tmp_path: Path) -> 
     assert np.flatnonzero(~read_map(open_store(tmp_path / "out.zarr"), "live")).tolist() == [3, 7]
 
 
+@pytest.mark.parametrize(
+    ("code", "value", "note"),
+    [
+        (2, 2**24, ""),
+        (2, 2**24 + 1, "1 samples (int32) are beyond 16777216"),
+        (9, -(2**40) - 1, "1 samples (int64) are beyond 16777216"),
+        (6, 0.1, "its samples (ieee64) are kept as float32"),
+        (5, 0.1, ""),
+    ],
+)
+def test_numbers_that_float32_does_not_hold_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int, value: float, note: str
+) -> None:
+    content = fake_segy([Trace([1, 2, 3], 1, 1), Trace([1, value, 3], 1, 2)], code=code, revision=(2, 0))
+    ingest(write(tmp_path, content), tmp_path / "out.zarr")
+    told = capsys.readouterr().err
+    assert note in told if note else not told
+    assert [note in each for each in open_store(tmp_path / "out.zarr").facts["warnings"]] == [True] * bool(note)
+
+
 def bad_traces() -> list[Trace]:
     traces = traces_of(grid(4, 5))
     traces[5] = Trace([np.nan, *traces[5].samples[1:]], traces[5].inline, traces[5].crossline)

@@ -132,9 +132,18 @@ def test_float64_beyond_float32_is_infinite_and_finer_is_rounded() -> None:
 def test_numbers_outside_an_integer_are_refused_and_not_clipped(stored: SampleFormat) -> None:
     low, end = stored.limits
     below = math.nextafter(low - 1.0, -math.inf) if stored.size < 3 else low * (1 + 2**-20) - 1
-    for number in (float(end), below, math.nan, math.inf, -math.inf):
+    above = float(end) if np.float32(end - 1) < end else end * (1 + 2**-20)
+    for number in (above, below, math.nan, math.inf, -math.inf):
         with pytest.raises(ValueError, match=rf"expected numbers from {low} to {end - 1}.*{stored.name}"):
             encode([0, number, 1], stored)
+
+
+@pytest.mark.parametrize("stored", INTEGERS, ids=lambda stored: stored.name)
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_ends_of_every_integer_survive_float32(stored: SampleFormat, order: Order) -> None:
+    low, end = stored.limits
+    content = pack_samples([low, end - 1, 0], code=stored.code, order=order)
+    assert encode(decode(content, stored, order).tolist(), stored, order) == content
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])

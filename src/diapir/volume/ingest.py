@@ -26,6 +26,8 @@ from diapir.volume.store import Grid, Store, Unit, add_volume, cut_of, finish, n
 
 _SAMPLES_LOOKED_AT, _TRACES_LOOKED_AT = 4_000_000, 4096
 HEADERS_A_CHUNK = 16384
+_MOST_EXACT = 2**24
+"""Up to here float32 holds every whole number."""
 _PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 _HEADERS = "headers.part"
 
@@ -38,6 +40,7 @@ class _Work:
         headers: descriptor of a file that takes the trace headers in the order of the SEG-Y file.
         live: bool (inlines, crosslines), filled on the way.
         bad: samples that are no number, by the row of their trace; filled on the way.
+        large: how many whole numbers are so large that float32 may not hold them, block by block; filled on the way.
     """
 
     store: Store
@@ -46,6 +49,7 @@ class _Work:
     headers: int
     live: NDArray[np.bool_]
     bad: dict[int, int]
+    large: list[int]
 
 
 def ingest(
@@ -87,7 +91,8 @@ def ingest(
     with atomic_folder(out) as folder, ThreadPoolExecutor(1) as beside:
         digest = beside.submit(sha256_of_file, source)
         store = new_store(folder, grid, {"kind": "survey", "finished": False})
-        live, num_bad = _write_traces(store, segy, geometry, zero_bad=zero_bad)
+        work = _write_traces(store, segy, geometry, zero_bad=zero_bad)
+        live, rounded = work.live, tuple(_rounded(segy, num_large=sum(work.large)))
         put_map(store, "live", live)
         put_map(store, "trace_row", geometry.trace_rows)
         for name, values in zip(("x", "y"), coordinates(segy, geometry), strict=True):
@@ -95,7 +100,11 @@ def ingest(
         put_array(store, "duplicates", geometry.duplicates)
         put_bytes(store, "file_header", [file_header(segy)], size=segy.layout.first_trace)
         put_bytes(store, "trailer", trailer(segy), size=segy.size - segy.end_of_traces)
-        finish(store, _facts(segy, geometry, grid, live=live, num_bad=num_bad, sha256=digest.result()))
+        facts = _facts(segy, geometry, grid, live=live, num_bad=sum(work.bad.values()), sha256=digest.result())
+        facts["warnings"] += rounded
+        finish(store, facts)
+    for warning in rounded:
+        print(f"note: {warning}", file=sys.stderr)
     return _summary(out, segy, geometry, live=live)
 
 
@@ -111,13 +120,25 @@ def _first_sample(segy: Segy, geometry: Geometry) -> float:
     return geometry.start.ms
 
 
-def _write_traces(store: Store, segy: Segy, geometry: Geometry, *, zero_bad: bool) -> tuple[NDArray[np.bool_], int]:
-    """Samples and headers of all traces; gives which places are live, and how many samples were no numbers."""
+def _rounded(segy: Segy, *, num_large: int) -> Iterator[str]:
+    """What a store does not hold of numbers that are finer than its own."""
+    name = segy.layout.stored.name
+    if name == "ieee64":
+        yield "its samples (ieee64) are kept as float32, to some seven digits, also where they have more"
+    elif num_large:
+        yield (
+            f"{num_large} samples ({name}) are beyond {_MOST_EXACT}; they are kept as float32, to some seven digits, "
+            f"and the last ones of an exported file may differ"
+        )
+
+
+def _write_traces(store: Store, segy: Segy, geometry: Geometry, *, zero_bad: bool) -> _Work:
+    """Samples and headers of all traces; gives what was found on the way."""
     chunk, shard = cut_of(store.grid.shape)
     add_volume(store, "amplitude", chunk=chunk, shard=shard)
     place = store.path / _HEADERS
     with place.open("wb") as file:
-        work = _Work(store, segy, geometry, file.fileno(), np.zeros(geometry.shape, np.bool_), {})
+        work = _Work(store, segy, geometry, file.fileno(), np.zeros(geometry.shape, np.bool_), {}, [])
         _write_headers(work, geometry.duplicates[:, 0])
         blocks = blocks_of(geometry.shape, shard)
         console = Console(stderr=True)
@@ -127,7 +148,7 @@ def _write_traces(store: Store, segy: Segy, geometry: Geometry, *, zero_bad: boo
     _require_good(segy.path, work.bad, zero_bad=zero_bad)
     require_some(segy.path, work.live)
     _keep_headers(store, segy, place)
-    return work.live, sum(work.bad.values())
+    return work
 
 
 def _in_two_threads(work: _Work, blocks: list[tuple[slice, slice]]) -> Iterator[None]:
@@ -153,6 +174,9 @@ def _write_block(work: _Work, block: tuple[slice, slice]) -> None:
     in_file = rows[present][order]
     headers, values = traces(work.segy, in_file)
     _put_rows(work.headers, headers, in_file)
+    stored = work.segy.layout.stored
+    if stored.is_finer and not stored.is_float:
+        work.large.append(int((np.abs(values) > _MOST_EXACT).sum()))
     is_number = np.isfinite(values)
     if not is_number.all():
         values[~is_number] = 0

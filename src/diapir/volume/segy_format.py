@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, assert_never, get_args
+from typing import Any, Literal, assert_never, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,11 @@ class SampleFormat:
     def is_float(self) -> bool:
         """Whether it holds fractions."""
         return self.name in ("ibm32", "ieee32", "ieee64")
+
+    @property
+    def is_finer(self) -> bool:
+        """Whether it holds numbers that float32 does not."""
+        return self.size > 4 or self.name in ("int32", "uint32")
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -215,8 +220,10 @@ def _require_fit(values: NDArray[np.float32], stored: SampleFormat) -> None:
     else:
         low, end = stored.limits
         whole = np.rint(values)
-        # Limits are powers of 2 and so exact as float32, which the greatest number within them need not be.
-        fits, wanted = (whole >= np.float32(low)) & (whole < np.float32(end)), f"numbers from {low} to {end - 1}"
+        # Limits are powers of 2 and so exact as float32. The greatest number within them need not be: as float32 it is
+        # the limit itself, which thus stands for it.
+        is_below = whole <= np.float32(end) if np.float32(end - 1) == end else whole < np.float32(end)
+        fits, wanted = (whole >= np.float32(low)) & is_below, f"numbers from {low} to {end - 1}"
     if not fits.all():
         worst = values[~fits][0]
         raise ValueError(f"expected {wanted}, which is what {stored.name} holds, found {worst:g}")
@@ -234,8 +241,19 @@ def _encode_block(values: NDArray[np.float32], *, stored: SampleFormat, order: O
             kept = parts[..., 1:] if order == "big" else parts[..., :3]
             return np.ascontiguousarray(kept).reshape(len(values), -1)
         case _:
-            words = np.rint(values)
+            words = _whole_within(np.rint(values), stored)
     return words.astype(_stored_type(stored, order)).view(np.uint8)
+
+
+def _whole_within(whole: NDArray[np.float32], stored: SampleFormat) -> NDArray[np.generic]:
+    """Whole numbers with the format's greatest where rounding to float32 has led to the first beyond."""
+    _, end = stored.limits
+    is_over = whole >= np.float32(end)
+    if not is_over.any():
+        return whole
+    words: NDArray[Any] = np.where(is_over, np.float32(0), whole).astype(_stored_type(stored, "big").newbyteorder("="))
+    words[is_over] = end - 1
+    return words
 
 
 def _encode_ibm(values: NDArray[np.float32]) -> NDArray[np.uint32]:
