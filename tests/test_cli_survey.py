@@ -34,7 +34,9 @@ def named_in(file: Path) -> set[str]:
 
 def test_options_that_messages_name_exist() -> None:
     known = {*options_of(typer.main.get_command(app)), "--help", *OTHERS}
-    files = sorted(set(SOURCES.rglob("*.py")) - {SOURCES / "review" / "report" / "style.py"})  # a style sheet's own names
+    files = sorted(
+        set(SOURCES.rglob("*.py")) - {SOURCES / "review" / "report" / "style.py"}
+    )  # a style sheet's own names
     named = {str(file.relative_to(SOURCES)): named_in(file) - known for file in files}
     assert not {file: names for file, names in named.items() if names}
 

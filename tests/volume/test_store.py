@@ -205,7 +205,7 @@ def test_a_store_is_whole_only_when_it_was_finished(tmp_path: Path) -> None:
 
 
 def test_a_store_says_what_it_is_from_its_first_file_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*arguments: object) -> None:
+    def killed(*arguments: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("diapir.volume.store.put_array", killed)

@@ -9,7 +9,7 @@ import pytest
 from diapir.volume import surfaces
 from diapir.volume.export import copy_source_arrays
 from diapir.volume.ingest import ingest
-from diapir.volume.store import finish, new_store, open_store
+from diapir.volume.store import finish, new_store, open_store, open_unfinished
 from diapir.volume.surfaces import extract_surfaces
 from diapir.volume.xy_units import Length, XyUnit, stored_xy_unit
 from fake_salt import write_salt
@@ -41,7 +41,7 @@ def test_a_store_knows_the_unit_of_its_file(tmp_path: Path, system: int, code: i
 
 def test_headers_that_were_made_anew_say_nothing(tmp_path: Path) -> None:
     ingest(write(tmp_path, fake_segy([Trace([1.0], 1, 1)], fields={(3255, 2): 1})), tmp_path / "survey.zarr")
-    store = open_store(tmp_path / "survey.zarr")
+    store = open_unfinished(tmp_path / "survey.zarr")
     finish(store, {"source": {"kind": "MDIO"}})
     assert stored_xy_unit(open_store(store.path)).name == ""
 
