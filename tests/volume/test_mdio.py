@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from diapir.cli import app
 from diapir.faults import InputError
 from diapir.runs import read_json, write_json
+from diapir.volume import mdio
 from diapir.volume.export import export_segy
 from diapir.volume.geometry import coordinates, find_geometry
 from diapir.volume.mdio import ingest_mdio, is_mdio
@@ -108,6 +109,26 @@ def test_it_goes_out_as_segy_that_says_where_its_traces_lie(tmp_path: Path) -> N
     np.testing.assert_array_equal(samples(segy, slice(None)), AMPLITUDE[PRESENT])
     _, y = coordinates(segy, geometry)
     np.testing.assert_allclose(y[PRESENT], np.broadcast_to(2000.0 + np.arange(20) * 12.5, PRESENT.shape)[PRESENT])
+
+
+@pytest.mark.parametrize(("greatest", "step"), [(21_474_836.0, 0.01), (21_474_837.0, 0.1), (2_147_483_647.0, 1.0)])
+def test_far_coordinates_are_kept_as_finely_as_headers_hold_them(tmp_path: Path, greatest: float, step: float) -> None:
+    y = np.where(PRESENT, greatest - 0.37 - np.arange(20) * 12.5, np.nan)
+    ingest_mdio(fake_mdio(tmp_path / "survey.mdio", cdp_y=y), tmp_path / "survey.zarr")
+    export_segy(tmp_path / "survey.zarr", tmp_path / "survey.sgy")
+    segy = open_segy(tmp_path / "survey.sgy")
+    found = coordinates(segy, find_geometry(segy))[1]
+    assert np.abs(found - y)[PRESENT].max() <= 0.5001 * step
+
+
+@pytest.mark.parametrize("greatest", [2.0**31, 1e300, np.inf])
+def test_coordinates_that_no_header_holds_are_refused_before_the_samples_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, greatest: float
+) -> None:
+    monkeypatch.setattr(mdio, "_copy", None)
+    source = fake_mdio(tmp_path / "survey.mdio", cdp_x=np.where(PRESENT, greatest, np.nan))
+    with pytest.raises(InputError, match="expected coordinates up to 2147483647"):
+        ingest_mdio(source, tmp_path / "survey.zarr")
 
 
 def test_depth_and_whole_numbers_are_taken(tmp_path: Path) -> None:

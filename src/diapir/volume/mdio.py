@@ -19,7 +19,7 @@ from diapir.volume.geometry import NO_TRACE
 from diapir.volume.ingest import HEADERS_A_CHUNK, amplitude_figures, blocks_of, put_rows, require_some
 from diapir.volume.line_numbers import Axis
 from diapir.volume.segy_format import FORMATS
-from diapir.volume.segy_headers import TRACE_HEADER_BYTES, new_file_header, new_trace_headers
+from diapir.volume.segy_headers import MOST_PARTS, TRACE_HEADER_BYTES, new_file_header, new_trace_headers
 from diapir.volume.shards import put_block
 from diapir.volume.store import (
     Grid,
@@ -72,6 +72,8 @@ def ingest_mdio(source: Path, out: Path, *, zero_bad: bool = False) -> str:
     amplitude = _member(source, group, "amplitude", shape=grid.shape)
     mask = _member(source, group, "trace_mask", shape=grid.shape[:2])
     present = _read(source, mask, ()).astype(np.bool_)
+    x, y = (_coordinate(source, group, name, present) for name in ("cdp_x", "cdp_y"))
+    parts = _parts(source, x, y)
     with atomic_folder(out) as folder:
         store = new_store(folder, grid, {"kind": "survey", "finished": False})
         live, num_bad = _copy(store, source, amplitude, present)
@@ -79,12 +81,11 @@ def ingest_mdio(source: Path, out: Path, *, zero_bad: bool = False) -> str:
             what = f"{num_bad} samples are NaN or infinite; give --zero-bad to take them as zero, or mend the store"
             raise InputError.of(source / "amplitude", what)
         require_some(source, live)
-        x, y = (_coordinate(source, group, name, present) for name in ("cdp_x", "cdp_y"))
         rows = np.where(present, np.cumsum(present).reshape(present.shape) - 1, NO_TRACE)
         for name, values in (("live", live), ("trace_row", rows), ("x", x), ("y", y)):
             put_map(store, name, values)
         put_array(store, "duplicates", np.empty((0, 2), np.int64))
-        _put_headers(store, present, x, y)
+        _put_headers(store, present, x, y, parts=parts)
         finish(store, _facts(source, store, live=live, num_bad=num_bad))
     shape = f"{grid.shape[0]} inlines x {grid.shape[1]} crosslines x {grid.shape[2]} samples"
     return f"{out}: {shape}, from MDIO; {live.sum()} of {present.sum()} traces are live"
@@ -149,7 +150,8 @@ def _even(source: Path, group: zarr.Group, name: str) -> tuple[float, float, int
     steps = np.diff(numbers)
     step = float(steps[0]) if len(steps) else 1.0
     is_whole = name in _AXES or (numbers == np.rint(numbers)).all()
-    if not (np.isfinite(numbers).all() and step > 0 and np.allclose(steps, step, rtol=1e-6) and is_whole):
+    is_sound = np.isfinite(numbers).all() and np.abs(numbers).max() < MOST_PARTS
+    if not (is_sound and step > 0 and np.allclose(steps, step, rtol=1e-6) and is_whole):
         raise InputError.of(source / name, "expected even steps upwards, found others; ingest its SEG-Y file instead")
     return float(numbers[0]), step, len(numbers)
 
@@ -182,7 +184,23 @@ def _copy(
     return live, num_bad
 
 
-def _put_headers(store: Store, present: NDArray[np.bool_], x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+def _parts(source: Path, x: NDArray[np.float64], y: NDArray[np.float64]) -> int:
+    """Of a metre, that the greatest coordinate can be counted in: a hundred, ten, or one.
+
+    Raises:
+        InputError: it fits no header.
+    """
+    greatest = max(float(np.nanmax(np.abs(values), initial=0)) for values in (x, y))
+    fitting = [parts for parts in (100, 10, 1) if parts * greatest <= MOST_PARTS]
+    if not fitting:
+        what = f"expected coordinates up to {MOST_PARTS}, which headers of SEG-Y hold, found {greatest:g}"
+        raise InputError.of(source, f"{what} in cdp_x or cdp_y; ingest its SEG-Y file instead")
+    return fitting[0]
+
+
+def _put_headers(
+    store: Store, present: NDArray[np.bool_], x: NDArray[np.float64], y: NDArray[np.float64], *, parts: int
+) -> None:
     """New ones for every trace, inline after inline."""
     grid, places = store.grid, np.argwhere(present)
     header = new_file_header(
@@ -205,6 +223,7 @@ def _put_headers(store: Store, present: NDArray[np.bool_], x: NDArray[np.float64
                 num_samples=grid.num_samples,
                 interval_us=1000 * grid.interval,
                 first_row=start,
+                parts=parts,
             )
 
     put_rows(store, "trace_headers", pieces(), shape=(len(places), TRACE_HEADER_BYTES))

@@ -100,6 +100,8 @@ TRACE_FIELDS: Mapping[str, Field] = {
     "time_scalar": Field(215, 2),
 }
 """Fields of the trace header. Source: SEG-Y revision 1 and 2.0, table 3."""
+MOST_PARTS = 2**31 - 1
+"""What a coordinate's four bytes hold."""
 LIVE, DEAD, DUMMY = 1, 2, 3
 """Kinds of trace, at byte 29 of their header."""
 
@@ -206,29 +208,31 @@ def new_trace_headers(
     order: Order = "big",
     first_row: int = 0,
     kind: int = LIVE,
+    parts: int = 100,
 ) -> NDArray[np.uint8]:
-    """Headers of new traces, uint8 (n, 240); coordinates are kept to the centimetre.
+    """Headers of new traces, uint8 (n, 240); coordinates are kept to the centimetre, or as `parts` says.
 
     Args:
-        inline, crossline, cdp_x, cdp_y: (n,); coordinates in metres, below 21,000 km.
+        inline, crossline, cdp_x, cdp_y: (n,); coordinates in metres, up to MOST_PARTS / `parts`.
+        parts: of a metre, that coordinates are counted in: 100, 10 or 1.
         first_row: how many traces of the file are before these.
 
     Source: SEG-Y revision 1, table 3.
     """
     rows = np.arange(first_row, first_row + len(inline))
-    centimetres = [np.rint(100 * values).astype(np.int64) for values in (cdp_x, cdp_y)]
+    counted = [np.rint(parts * values).astype(np.int64) for values in (cdp_x, cdp_y)]
     values: dict[str, NDArray[np.int64] | int] = {
         "trace_in_line": rows + 1,
         "trace_in_file": rows + 1,
         "field_record": inline,
         "cdp": crossline,
         "kind": kind,
-        "coordinate_scalar": -100,
+        "coordinate_scalar": -parts if parts > 1 else 1,
         "coordinate_unit": 1,  # lengths
         "num_samples": num_samples if num_samples <= MOST_SAMPLES_BY_2_BYTES else 0,
         "interval_us": int(interval_us) if interval_us == int(interval_us) < 2**15 else 0,
-        "cdp_x": centimetres[0],
-        "cdp_y": centimetres[1],
+        "cdp_x": counted[0],
+        "cdp_y": counted[1],
         "inline": inline,
         "crossline": crossline,
     }
