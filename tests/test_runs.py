@@ -17,6 +17,7 @@ from diapir.faults import InputError
 from diapir.runs import (
     atomic_folder,
     atomic_path,
+    clear_killed,
     locked_folder,
     provenance,
     read_json,
@@ -110,6 +111,31 @@ def test_a_kill_leaves_the_old_file_and_the_next_holder_clears_up(tmp_path: Path
     assert len(names(tmp_path)) == 2
     with locked_folder(tmp_path):
         assert names(tmp_path) == [".lock", "file"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_process_left_is_cleared_and_what_another_writes_is_not(tmp_path: Path, kind: str) -> None:
+    left, other, path = (tmp_path / name for name in (".out.a1b2_c3d.diapir.part", ".outer.a1b2.diapir.part", "out"))
+    for litter in (left, other):
+        if kind == "file":
+            litter.write_text("half")
+        else:
+            (litter / "c" / "0").mkdir(parents=True)
+    making = atomic_path if kind == "file" else atomic_folder
+    with making(path) as first:
+        clear_killed(path)
+        assert first.exists()
+        assert not left.exists()
+        with making(path) as second:
+            assert first.exists()
+            assert second.exists()
+    assert names(tmp_path) == sorted((path.name, other.name))
+
+
+def test_a_folder_that_is_made_again_clears_what_a_killed_process_left_of_it(tmp_path: Path) -> None:
+    (tmp_path / ".out.a1b2c3d4.diapir.part").mkdir()
+    with atomic_folder(tmp_path / "out") as folder:
+        assert names(tmp_path) == [folder.name]
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:

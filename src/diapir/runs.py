@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
@@ -44,12 +45,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent)
+        temporary, handle = _held_file(path)
     except OSError as error:
         _name_file(error, path)
         raise
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -65,6 +64,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 @contextmanager
@@ -87,8 +87,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     require_new_folder(path)
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
+    clear_killed(path)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent))
+        temporary, handle = _held_folder(path)
     except OSError as error:
         _name_file(error, path)
         raise
@@ -106,6 +107,51 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+def clear_killed(path: Path) -> None:
+    """Remove what killed processes left of a file or folder of that name; what is still being written is locked."""
+    path = Path(os.path.realpath(path))
+    own = re.compile(rf"\.{re.escape(path.name)}\.\w+{re.escape(_SUFFIX)}")
+    with suppress(OSError):
+        for litter in [each for each in path.parent.iterdir() if own.fullmatch(each.name)]:
+            is_folder = litter.is_dir()
+            handle = os.open(litter, os.O_RDONLY if is_folder else os.O_RDWR)
+            try:
+                if _lock(handle):
+                    shutil.rmtree(litter) if is_folder else litter.unlink()
+            finally:
+                os.close(handle)
+
+
+def _held_file(path: Path) -> tuple[Path, int]:
+    """A temporary file beside `path`, and a descriptor that is locked as long as this process lives."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent)
+        if _is_held(Path(name), handle):
+            return Path(name), handle
+        os.close(handle)
+
+
+def _held_folder(path: Path) -> tuple[Path, int]:
+    """The same of a folder."""
+    while True:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent))
+        with suppress(FileNotFoundError):
+            handle = os.open(temporary, os.O_RDONLY)
+            if _is_held(temporary, handle):
+                return temporary, handle
+            os.close(handle)
+
+
+def _is_held(temporary: Path, handle: int) -> bool:
+    """Whether what was just made is ours, and nobody took it for litter before it was locked."""
+    try:
+        return _lock(handle) and temporary.exists()
+    except OSError:
+        # A disk without locks: nobody else can lock it there, and so nobody clears it away.
+        return True
 
 
 def require_new_folder(path: Path) -> None:
@@ -254,8 +300,8 @@ def locked_folder(path: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         yield
 
 
-def _lock(file: IO[str]) -> bool:
-    """Whether the file could be locked for this process."""
+def _lock(file: IO[str] | int) -> bool:
+    """Whether the file or folder could be locked for this process."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diapir.faults import InputError
-from diapir.runs import atomic_path
+from diapir.runs import atomic_path, clear_killed
 from diapir.volume.segy_format import Order, SampleFormat, encode_samples
 
 Block = tuple[NDArray[np.uint8], NDArray[np.float32]]
@@ -40,6 +40,7 @@ def write_segy(
     Raises:
         InputError: samples that the format cannot hold, with their traces; or the disk gives back other bytes.
     """
+    clear_killed(path)
     with atomic_path(path) as temporary:
         with temporary.open("wb") as file:
             checksum = _write(file, file_header)
