@@ -1,5 +1,7 @@
 """Strips of a survey on the workers of a dask cluster, or on processes of this machine."""
 
+import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,6 +16,7 @@ from diapir.train.stop import Stopped, stop_requests
 from diapir.volume.segment_strip import StripJob, do_strip
 
 _GO_ON = "what is done is saved: the same command goes on"
+_PATIENCE_S = 10.0
 _AHEAD = 2
 """Strips a worker has at most, one of them waiting."""
 
@@ -32,12 +35,15 @@ def _do_strips(crew: Crew, jobs: Sequence[StripJob]) -> Iterator[StripJob]:
         Stopped: on a signal.
     """
     left, running = list(reversed(jobs)), dict[Future[tuple[Fault, ...]], StripJob]()
+    left_at = None
     try:
         with stop_requests() as stop_asked:
             while left or running:
                 if (number := stop_asked()) is not None:
                     raise Stopped(number, _GO_ON)
-                while left and len(running) < _AHEAD * _num_workers(crew):
+                num_workers = _num_workers(crew)
+                left_at = None if num_workers else _waited(crew, left_at)
+                while left and len(running) < _AHEAD * num_workers:
                     job = left.pop()
                     running[crew.client.submit(_on_worker, job, pure=False)] = job
                 ended = [future for future in running if future.status not in UNDER_WAY]
@@ -82,6 +88,15 @@ def _require_done(crew: Crew, future: "Future[tuple[Fault, ...]]", job: StripJob
 
 def _lost(crew: Crew) -> InputError:
     return InputError.of(crew.name, f"the connection to the scheduler was lost; {_GO_ON}")
+
+
+def _waited(crew: Crew, left_at: float | None) -> float:
+    """When the last worker was missed first; after some seconds a person is told, once."""
+    now = time.monotonic()
+    if left_at is None or now - left_at <= _PATIENCE_S:
+        return now if left_at is None else left_at
+    print(f"note: {crew.name}: no worker is left; waiting for one, and {_GO_ON} with others", file=sys.stderr)
+    return math.inf
 
 
 def _num_workers(crew: Crew) -> int:
