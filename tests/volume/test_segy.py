@@ -266,6 +266,11 @@ REFUSED = {
         ["traces of 1001 samples", "the first trace header says 5", "--samples"],
     ),
     "varying counts": (fake_segy(VARYING), ["found traces of 4 to 11"]),
+    "varying headers": (
+        fake_segy(TRACES[:1], revision=(2, 0), more_headers=2, fields={(3507, 4): 2})
+        + fake_segy(TRACES[1:], revision=(2, 0), more_headers=1)[3600:],
+        ["its traces do not all have 2 more headers (byte 3507), which is not read"],
+    ),
     "unknown format": (fake_segy(TRACES, code=77, packed_as=5), ["found 77 as big-endian; give --format"]),
     "no format": (fake_segy(TRACES, code=0, packed_as=5), ["found 0"]),
     "fixed point": (fake_segy(TRACES, code=4, packed_as=5), ["code 4 (byte 3225), fixed point with gain"]),

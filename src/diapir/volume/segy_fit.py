@@ -214,9 +214,10 @@ def _fault_of_no_fit(source: Source, stored: SampleFormat, declared: tuple[int, 
     traces = f"expected traces of {num_samples} samples ({stride} bytes of {stored.name})"
     in_trace = source.trace_value("num_samples", start=start)
     other = f"; the first trace header says {in_trace}" if in_trace not in (0, num_samples) else ""
+    varying = f", its traces do not all have {more} more headers (byte 3507), which is not read" if more else ""
     keep = f", or keep its whole traces with `head -c {start + whole * stride} FILE > NEW`" if whole else ""
     return (
-        f"{traces}, found {whole} whole ones and {rest} bytes more{other}: it is cut off in trace {whole + 1}, or "
+        f"{traces}, found {whole} whole ones and {rest} bytes more{other}: it is cut off in trace {whole + 1}{varying}, or "
         f"these numbers are wrong; {TRANSFER_AGAIN}, or give --samples or --format{keep}"
     )
 
