@@ -95,7 +95,7 @@ def _waited(crew: Crew, left_at: float | None) -> float:
     now = time.monotonic()
     if left_at is None or now - left_at <= _PATIENCE_S:
         return now if left_at is None else left_at
-    print(f"note: {crew.name}: no worker is left; waiting for one, and {_GO_ON} with others", file=sys.stderr)
+    print(f"note: {crew.name}: no worker is left; it waits for another; {_GO_ON}", file=sys.stderr)
     return math.inf
 
 
