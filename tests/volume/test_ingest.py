@@ -95,9 +95,9 @@ def test_traces_of_zeros_and_traces_called_dead_are_not_live(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("code", "value", "note"),
     [
-        (2, 2**24, ""),
-        (2, 2**24 + 1, "1 samples (int32) are beyond 16777216"),
-        (9, -(2**40) - 1, "1 samples (int64) are beyond 16777216"),
+        (2, 2**24 - 1, ""),
+        (2, 2**24 + 1, "1 samples (int32) are 16777216 or more"),
+        (9, -(2**40) - 1, "1 samples (int64) are 16777216 or more"),
         (6, 0.1, "its samples (ieee64) are kept as float32"),
         (5, 0.1, ""),
     ],

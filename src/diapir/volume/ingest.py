@@ -26,8 +26,8 @@ from diapir.volume.store import Grid, Store, Unit, add_volume, cut_of, finish, n
 
 _SAMPLES_LOOKED_AT, _TRACES_LOOKED_AT = 4_000_000, 4096
 HEADERS_A_CHUNK = 16384
-_MOST_EXACT = 2**24
-"""Up to here float32 holds every whole number."""
+_FIRST_INEXACT = 2**24
+"""Below this float32 holds every whole number; the next above becomes this."""
 _PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 _HEADERS = "headers.part"
 
@@ -127,8 +127,8 @@ def _rounded(segy: Segy, *, num_large: int) -> Iterator[str]:
         yield "its samples (ieee64) are kept as float32, to some seven digits, also where they have more"
     elif num_large:
         yield (
-            f"{num_large} samples ({name}) are beyond {_MOST_EXACT}; they are kept as float32, to some seven digits, "
-            f"and the last ones of an exported file may differ"
+            f"{num_large} samples ({name}) are {_FIRST_INEXACT} or more; they are kept as float32, to some seven "
+            f"digits, and the last ones of an exported file may differ"
         )
 
 
@@ -176,7 +176,7 @@ def _write_block(work: _Work, block: tuple[slice, slice]) -> None:
     _put_rows(work.headers, headers, in_file)
     stored = work.segy.layout.stored
     if stored.is_finer and not stored.is_float:
-        work.large.append(int((np.abs(values) > _MOST_EXACT).sum()))
+        work.large.append(int((np.abs(values) >= _FIRST_INEXACT).sum()))
     is_number = np.isfinite(values)
     if not is_number.all():
         values[~is_number] = 0

@@ -217,8 +217,8 @@ def _fault_of_no_fit(source: Source, stored: SampleFormat, declared: tuple[int, 
     varying = f", its traces do not all have {more} more headers (byte 3507), which is not read" if more else ""
     keep = f", or keep its whole traces with `head -c {start + whole * stride} FILE > NEW`" if whole else ""
     return (
-        f"{traces}, found {whole} whole ones and {rest} bytes more{other}: it is cut off in trace {whole + 1}{varying}, "
-        f"or these numbers are wrong; {TRANSFER_AGAIN}, or give --samples or --format{keep}"
+        f"{traces}, found {whole} whole ones and {rest} bytes more{other}: it is cut off in trace {whole + 1}{varying},"
+        f" or these numbers are wrong; {TRANSFER_AGAIN}, or give --samples or --format{keep}"
     )
 
 
