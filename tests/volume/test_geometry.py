@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diapir.faults import InputError
-from diapir.volume.geometry import NO_TRACE, Geometry, coordinates, find_geometry
+from diapir.volume.geometry import NO_TRACE, Geometry, coordinates, find_geometry, lay_on
 from diapir.volume.line_numbers import Axis, pair_in_text
 from diapir.volume.segy import Segy, open_segy
 from fake_segy import Trace, fake_segy, write
@@ -237,6 +237,17 @@ def test_a_dummy_far_from_all_traces_makes_no_lines(tmp_path: Path, is_named: bo
     assert geometry.is_live.all()
     assert geometry.duplicates.tolist() == [[400, NO_TRACE]]
     assert "1 dead traces lie far from all others, e.g. trace 401 (inline 0, crossline 0)" in geometry.warnings[0]
+
+
+def test_a_few_lines_of_a_great_survey_lie_among_its_lines(tmp_path: Path) -> None:
+    pairs = [(0, 0), (1499, 1), (2999, 699)]
+    segy = survey(tmp_path, pairs)
+    with pytest.raises(InputError, match="2100000 places, and there are 3 traces"):
+        find_geometry(segy)
+    geometry = lay_on(segy, (189, 193), inlines=Axis(0, 1, 3000), crosslines=Axis(0, 1, 700))
+    assert [tuple(place) for place in np.argwhere(geometry.trace_rows != NO_TRACE).tolist()] == pairs
+    with pytest.raises(InputError, match=r"crosslines of the survey \(0 to 698\), found 1 others \(699\)"):
+        lay_on(segy, (189, 193), inlines=Axis(0, 1, 3000), crosslines=Axis(0, 1, 699))
 
 
 def test_dead_traces_around_a_survey_have_their_lines(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def amplitude() -> NDArray[np.float32]:
     return np.ones(SHAPE, np.float32)
 
 
-def survey_of(folder: Path, **facts: object) -> Store:
-    return fake_store(folder / "survey.zarr", {"amplitude": amplitude()}, **facts)
+def survey_of(folder: Path) -> Store:
+    return fake_store(folder / "survey.zarr", {"amplitude": amplitude()})
 
 
 def mask_of(seed: int = 0) -> NDArray[np.uint8]:
@@ -121,8 +121,8 @@ def inlines_of(*lines: int) -> list[tuple[int, int]]:
 def test_a_few_lines_are_known_by_the_bytes_of_the_survey(
     tmp_path: Path, bytes_of_lines: tuple[int, int], places: list[tuple[int, int]], names: list[str]
 ) -> None:
-    facts = {"geometry": OLD_BYTES} if bytes_of_lines == (9, 21) else {}
-    survey = fake_store(tmp_path / "survey.zarr", {"amplitude": np.ones(LINES, np.float32)}, **facts)
+    geometry = OLD_BYTES if bytes_of_lines == (9, 21) else None
+    survey = fake_store(tmp_path / "survey.zarr", {"amplitude": np.ones(LINES, np.float32)}, geometry=geometry)
     path = write(tmp_path, fake_segy(traces_at(places, bytes_of_lines=bytes_of_lines)))
     sections = read_labels(path, survey).sections
     assert [each.name for each in sections] == names

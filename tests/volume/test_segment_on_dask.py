@@ -29,7 +29,7 @@ def test_a_scheduler_that_died_while_nothing_ran_is_not_waited_for() -> None:
 def test_workers_that_left_are_missed_once_and_waited_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    looks = iter([{}] * 5)
+    looks = iter([dict[str, int]()] * 5)
 
     def nthreads() -> dict[str, int]:
         found: dict[str, int] | None = next(looks, None)

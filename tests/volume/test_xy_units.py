@@ -69,7 +69,7 @@ def test_areas_are_in_the_unit_of_the_headers_unless_it_is_said_otherwise(
     probability = np.zeros((6, 7, 20), np.float32)
     probability[2:4, 2:5, 5:15] = 1
     write_salt(tmp_path / "salt.zarr", probability)
-    areas = []
+    areas: list[float | None] = []
     for unit, own in ((XyUnit("m", is_length=True), None), (found, asked)):
         monkeypatch.setattr(surfaces, "stored_xy_unit", lambda store, unit=unit: unit)
         out = tmp_path / f"out-{len(areas)}"
@@ -77,5 +77,6 @@ def test_areas_are_in_the_unit_of_the_headers_unless_it_is_said_otherwise(
         told = json.loads((out / "surfaces.json").read_text())
         areas.append(told["trace_area_m2"])
     assert told["options"]["xy_unit"] == (asked or found.name or "m")
+    assert areas[0] is not None
     assert areas[1] == (None if factor is None else pytest.approx(factor * areas[0]))
     assert note in capsys.readouterr().err

@@ -88,7 +88,7 @@ class Store:
 
 def new_store(path: Path, grid: Grid, facts: Mapping[str, Any]) -> Store:
     """A store without arrays but those of its axes, in a folder that is absent or empty."""
-    own = {_NAME: {"format": _FORMAT, "version": _VERSION, "grid": asdict(grid), "facts": facts}}
+    own: dict[str, Any] = {_NAME: {"format": _FORMAT, "version": _VERSION, "grid": asdict(grid), "facts": facts}}
     # In one write: of a group that a kill leaves without a word on what it is nobody could go on.
     group = zarr.open_group(path, mode="w-" if not path.exists() else "a", zarr_format=3, attributes=own)
     store = Store(path, grid, facts, group)

@@ -1,8 +1,8 @@
 """What X and Y of traces are in, by the headers of a file, be it there or only what a store keeps of it."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
-from diapir.volume.segy_format import Order
+from diapir.volume.segy_format import ORDERS, Order
 from diapir.volume.segy_headers import FILE_FIELDS, FILE_HEADER_BYTES, TRACE_FIELDS, TRACE_HEADER_BYTES
 from diapir.volume.store import Store, read_rows
 
@@ -43,9 +43,9 @@ def stored_xy_unit(store: Store) -> XyUnit:
         InputError: they are damaged.
     """
     source, segy = store.facts.get("source"), store.facts.get("segy")
-    order = segy.get("order") if isinstance(segy, dict) else None
+    order = next((each for each in ORDERS if isinstance(segy, dict) and segy.get("order") == each), None)
     is_made = isinstance(source, dict) and source.get("kind") == "MDIO"
-    if is_made or order not in get_args(Order) or not {"file_header", "trace_headers"} <= set(store.group):
+    if is_made or order is None or not {"file_header", "trace_headers"} <= set(store.group):
         return UNKNOWN_UNIT
     file_header = read_rows(store, "file_header", slice(0, FILE_HEADER_BYTES)).tobytes()
     trace_header = read_rows(store, "trace_headers", slice(0, 1)).tobytes()
