@@ -55,7 +55,9 @@ def test_salt_that_is_not_whole_teaches_nothing(tmp_path: Path, name: str) -> No
     salt = fake_store(tmp_path / "salt.zarr", {"mask": mask_of()})
     shard = next(each for each in (salt.path / "mask" / "c").rglob("*") if each.is_file())
     shard.rename(tmp_path / "aside")
-    assert "missing" in fault_of(tmp_path / name, survey)
+    told = fault_of(tmp_path / name, survey)
+    assert "missing: " in told
+    assert "an array of its own, such as labels.zarr" in told
     (tmp_path / "aside").rename(shard)
     about = json.loads((salt.path / "zarr.json").read_text())
     about["attributes"]["diapir"]["facts"]["finished"] = False

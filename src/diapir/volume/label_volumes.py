@@ -216,7 +216,12 @@ def _reader(path: Path, survey: Store) -> Callable[..., NDArray[Any]]:
 
 def _salt_of(path: Path, survey: Store) -> Store:
     """What was found in that very survey."""
-    salt = open_store(path)
+    try:
+        salt = open_store(path)
+    except InputError as error:
+        hint = "a mask that is corrected in Python is best an array of its own, such as labels.zarr"
+        why = "Zarr writes no files of zeros alone, and here they would be missed"
+        raise InputError([*error.faults, Fault(str(path), f"{hint}: {why}")]) from None
     if (salt.facts.get("digest"), salt.grid) != (survey.facts.get("digest"), survey.grid):
         raise InputError.of(path, f"expected what was found in {survey.path}, found salt of another survey")
     return salt
