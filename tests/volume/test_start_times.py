@@ -57,6 +57,15 @@ def test_traces_that_do_not_begin_together_are_refused_unless_it_is_said_where(t
         ingest(path, tmp_path / "other.zarr", first_sample=np.nan)
 
 
+def test_a_survey_that_begins_elsewhere_is_another(tmp_path: Path) -> None:
+    path = file_of(tmp_path, [400] * 5)
+    digests = []
+    for number, first_sample in enumerate((None, 400.0, 100.0)):
+        ingest(path, tmp_path / f"{number}.zarr", first_sample=first_sample)
+        digests.append(open_store(tmp_path / f"{number}.zarr").facts["digest"])
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_files_from_before_scalars_have_none() -> None:
     delay, scalar, nobody = np.full(3, 400), np.full(3, -10), np.zeros(3, np.bool_)
     assert find_start(delay, scalar, is_dead=nobody, has_scalar=False).ms == 400

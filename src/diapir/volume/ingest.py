@@ -263,7 +263,7 @@ def _facts(
     """What a store says of itself; plain JSON values."""
     source = {"name": segy.path.name, "bytes": segy.size, "sha256": sha256}
     layout = segy.layout
-    identity = {
+    identity: dict[str, Any] = {
         "source": source,
         "segy": {
             "order": layout.order,
@@ -283,6 +283,9 @@ def _facts(
         "num_bad_samples": num_bad,
         "unit": grid.unit,
     }
+    # Where it is another than the first trace's, which the file itself tells.
+    if grid.first_sample != segy.delay_ms:
+        identity["first_sample"] = grid.first_sample
     return {
         **identity,
         "digest": json_digest(identity),
