@@ -171,6 +171,23 @@ def test_sizes_beyond_the_cap_are_refused_by_their_headers() -> None:
         assert refused(content)[0] == 413
 
 
+@pytest.mark.parametrize("shape", [(PIXELS, 1), (1, PIXELS), (PIXELS // 101 + 1, 101), (PIXELS // 101 + 1, 3)])
+def test_a_narrow_image_counts_as_what_it_is_padded_to(shape: tuple[int, int]) -> None:
+    image = np.zeros(shape, np.uint8)
+    for told, content in {PNG: png(image), NPY: npy(image), TIFF: tiff(image)}.items():
+        status, words = refused(content, told)
+        assert (status, "a side that is shorter than 101 counted as 101" in words) == (413, True)
+
+
+@pytest.mark.parametrize("shape", [(PIXELS // 101, 1), (1024, 1024), (101, 101)])
+def test_an_image_of_just_so_many_pixels_is_taken(shape: tuple[int, int]) -> None:
+    assert greys(npy(np.zeros(shape, np.uint8))).shape == shape
+
+
+def test_an_image_of_one_tile_is_not_too_large_for_its_padding() -> None:
+    assert greys_of(npy(np.zeros((20, 25), np.uint8)), content_type="", most_pixels=500).shape == (20, 25)
+
+
 def test_a_bomb_takes_no_more_memory_than_its_header_says() -> None:
     zeros = bytes(40_000_000)
     bombs = [

@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -153,7 +153,6 @@ def test_a_model_is_loaded_once_and_when_it_is_asked_for() -> None:
     for _ in range(3):
         found.submit(sent := job())
         answer(sent)
-        found.release(sent)
     found.close()
     assert loaded == ["one"]
 
@@ -173,22 +172,23 @@ def test_depths_go_with_their_tiles() -> None:
 
 
 def test_what_has_no_room_is_not_taken_and_room_comes_back() -> None:
-    gate = Gate()
-    with nets(gate) as found:
-        sent = [job() for _ in range(6)]
-        for each in sent:
-            found.submit(each)
-        assert not found.has_room()
-        with pytest.raises(queue.Full):
-            found.submit(job())
-        gate.go.set()
-        for each in sent:
-            answer(each)
-        assert not found.has_room(), "what is done is held until it was told"
-        found.release(sent[0])
-        assert found.has_room()
-        with pytest.raises(queue.Full):
-            found.submit(job(image(102, 101)))
+    with nets() as found, ExitStack() as others:
+        for _ in range(5):
+            others.enter_context(found.room(101 * 101))
+        with found.room(101 * 101):
+            found.submit(sent := job())
+            answer(sent)
+            assert (found.has_room(), found.num_waiting) == (False, 6), "what is done is held until it was told"
+            with pytest.raises(queue.Full), found.room(1):
+                pass
+        assert (found.has_room(), found.num_waiting) == (True, 5)
+        with pytest.raises(queue.Full), found.room(102 * 101):
+            pass
+
+
+def test_a_single_image_has_room_whatever_it_is_padded_to() -> None:
+    with nets() as found, found.room(7 * 101 * 101):
+        assert not found.has_room(1)
 
 
 def test_for_who_left_nothing_more_is_done() -> None:
@@ -196,11 +196,11 @@ def test_for_who_left_nothing_more_is_done() -> None:
     with nets(gate, limits=Limits(batch=1, linger_s=0.0)) as found:
         found.submit(sent := job(image(101, 101 * 20)))
         assert gate.begun.wait(30)
-        found.release(sent)
+        found.forget(sent)
         gate.go.set()
         found.submit(other := job())
         answer(other)
-        assert (len(gate.batches), found.num_waiting) == (2, 1)
+        assert len(gate.batches) == 2
 
 
 def test_nothing_is_done_after_its_time() -> None:

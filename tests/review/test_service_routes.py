@@ -3,8 +3,10 @@
 import io
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +22,10 @@ from diapir.pipeline.bundle import open_model, write_bundle
 from diapir.pipeline.new_tiles import predict_with_run
 from diapir.pipeline.survey_tiles import tile_predictor
 from diapir.review.app import build_app
+from diapir.review.service import routes
 from diapir.review.service.access import Security
 from diapir.review.service.limits import Limits
-from diapir.review.service.net_queue import OVERLAP
+from diapir.review.service.net_queue import OVERLAP, Job, NetQueue, new_job
 from diapir.volume.tiling import Blend, cut_tiles, plan_tiling
 from fake_png import png
 from fake_service import Folders, npy, served_run, smooth_greys
@@ -192,6 +195,24 @@ def test_a_full_queue_says_when_to_come_again(run: Path) -> None:
         answer = client.post("/v1/segment", content=png(smooth_greys(9, 9)))
     assert answer.status_code == 429
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_an_image_is_cut_into_tiles_by_a_coder_and_only_where_there_is_room(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makers, body = list[str](), png(smooth_greys(9, 9))
+
+    def noting(*args: Any, **settings: Any) -> Job:
+        makers.append(threading.current_thread().name.partition("_")[0])
+        return new_job(*args, **settings)
+
+    monkeypatch.setattr(routes, "new_job", noting)
+    with TestClient(build_app(Folders({"tiny": run}), security=Security()), base_url="http://localhost") as client:
+        assert client.post("/v1/segment", content=body).status_code == 200
+        assert makers == ["coder"], "the other requests are not kept waiting"
+        monkeypatch.setattr(NetQueue, "has_room", lambda _, num_pixels=0: num_pixels < 101 * 101)
+        assert client.post("/v1/segment", content=body).status_code == 429
+    assert makers == ["coder"], "nothing is made of what has no room"
 
 
 def test_models_that_cannot_be_used_are_all_named(run: Path, tmp_path: Path) -> None:

@@ -127,6 +127,17 @@ def test_of_an_image_that_is_too_large_no_strip_is_read() -> None:
     assert (directory.height, directory.width, directory.strips) == (2**32 - 1, 2**32 - 1, ())
 
 
+def test_of_a_narrow_image_that_would_be_padded_to_too_much_no_strip_is_read() -> None:
+    content = tiff(np.zeros((PIXELS // 10, 1), np.uint8), rows=1)
+    assert read_directory(content, most_pixels=PIXELS).strips == ()
+
+
+def test_strips_too_many_to_hold_are_refused() -> None:
+    content = tiff(np.zeros((65_537, 1), np.uint8), rows=1)
+    with pytest.raises(ValueError, match="at most 65536 strips, found 65537"):
+        read_directory(content, most_pixels=1 << 24)
+
+
 def test_what_unpacks_to_more_than_it_says_is_cut_or_refused() -> None:
     values = np.zeros((20, 13), np.uint8)
     bomb = zlib.compress(bytes(10_000_000))

@@ -13,7 +13,9 @@ from fastapi import HTTPException
 from numpy.typing import NDArray
 
 from diapir.data.png import decode_image, image_size
+from diapir.data.tiles import TILE
 from diapir.faults import InputError
+from diapir.review.service.limits import is_taken
 from diapir.review.service.refusals import words_of
 from diapir.review.service.tiff import read_directory, read_pixels
 from diapir.volume.greys import amplitude_limit, to_grey
@@ -62,9 +64,9 @@ def greys_of(
         flip_polarity: of amplitudes times -1.
 
     Raises:
-        HTTPException: 413, it has more pixels than that; 415, it is of another kind than any of TYPES, or than it says;
-            422, it is damaged or holds what cannot be used. Nothing was decoded then, but where the pixels themselves
-            are damaged.
+        HTTPException: 413, it has more pixels than that, or would be padded to more; 415, it is of another kind than
+            any of TYPES, or than it says; 422, it is damaged or holds what cannot be used. Nothing was decoded then,
+            but where the pixels themselves are damaged.
     """
     kind = _kind_of(content, content_type)
     try:
@@ -125,9 +127,9 @@ def _sized(shape: tuple[int, int], most_pixels: int) -> tuple[int, int]:
     """The shape, if it is not too large."""
     if min(shape) < 1:
         raise InputError.of("", f"expected rows and columns, found {shape[0]} x {shape[1]}")
-    if shape[0] * shape[1] > most_pixels:
-        found = f"found {shape[0]} x {shape[1]}"
-        raise HTTPException(413, f"expected at most {most_pixels} pixels, {found}; send it in parts")
+    if not is_taken(shape, most_pixels=most_pixels):
+        most = f"expected at most {most_pixels} pixels, a side that is shorter than {TILE} counted as {TILE}"
+        raise HTTPException(413, f"{most}; found {shape[0]} x {shape[1]}; send it in parts")
     return shape
 
 

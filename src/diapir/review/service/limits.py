@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from diapir.data.tiles import TILE
+
 _MIB = 1 << 20
 
 
@@ -13,7 +15,8 @@ class Limits:
         body_bytes: of one request's body.
         bodies_bytes: of all the bodies that are held at once.
         body_s: time in which a body has to be there.
-        pixels: of one image or section, known from its header before it is decoded.
+        pixels: of one image or section, known from its header before it is decoded; of a narrow one, with what it is
+            padded by.
         answer_s: time in which an answer has to be given, with its way through the nets.
         requests: that are worked on at once.
         waiting: images that wait for the nets or are on their way through them.
@@ -48,3 +51,13 @@ WAITING_BYTES = 32
 """Of a pixel that waits: its grey value twice, its sum and its weight in float64, and its probability."""
 
 USUAL = Limits()
+
+
+def padded_pixels(shape: tuple[int, int]) -> int:
+    """What an image (rows, columns) takes on its way: a side that is shorter than a tile's is mirrored up to that."""
+    return max(shape[0], TILE) * max(shape[1], TILE)
+
+
+def is_taken(shape: tuple[int, int], *, most_pixels: int) -> bool:
+    """Whether an image (rows, columns) has few enough pixels, and is not padded to more; one tile is never too many."""
+    return shape[0] * shape[1] <= most_pixels and padded_pixels(shape) <= max(most_pixels, TILE * TILE)

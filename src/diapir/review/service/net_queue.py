@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,11 +48,6 @@ class Job:
     tops_m: Floats
     deadline_s: float
     future: "Future[Blend]"
-
-    @property
-    def num_pixels(self) -> int:
-        """Of the image with what it is padded by."""
-        return self.blend.sums.size
 
 
 def new_job(
@@ -94,7 +90,7 @@ class NetQueue:
         self._loaders, self._limits, self._on_batch = loaders, limits, on_batch
         self._loaded: dict[str, Predict] = {}
         self._jobs: deque[Job] = deque()
-        self._held: set[Job] = set()
+        self._rooms: list[int] = []
         self._tile_s = 0.0
         self._is_closing = False
         self._changed = threading.Condition()
@@ -108,8 +104,8 @@ class NetQueue:
 
     @property
     def num_waiting(self) -> int:
-        """Images that wait, are on their way, or were not yet released."""
-        return len(self._held)
+        """Images for which room is kept: that wait, are on their way, or were not told yet."""
+        return len(self._rooms)
 
     @property
     def wait_s(self) -> float:
@@ -119,31 +115,46 @@ class NetQueue:
 
     def has_room(self, num_pixels: int = 0) -> bool:
         """Whether one more image is taken."""
-        held = sum(job.num_pixels for job in self._held.copy())
+        held = self._rooms.copy()
         # A single image is taken whatever it is padded to.
-        fits = not held or held + num_pixels <= self._limits.waiting_pixels
-        return fits and len(self._held) < self._limits.waiting
+        fits = not held or sum(held) + num_pixels <= self._limits.waiting_pixels
+        return fits and len(held) < self._limits.waiting
 
-    def submit(self, job: Job) -> None:
-        """Take an image, and keep room for it until it is released.
+    @contextmanager
+    def room(self, num_pixels: int) -> Iterator[None]:
+        """Keep room for an image, from before anything is made of it until it was told.
+
+        Args:
+            num_pixels: with what it is padded by.
 
         Raises:
-            queue.Full: there is no room.
+            queue.Full: there is none.
+        """
+        with self._changed:
+            if not self.has_room(num_pixels):
+                raise queue.Full
+            self._rooms.append(num_pixels)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._rooms.remove(num_pixels)
+
+    def submit(self, job: Job) -> None:
+        """Take an image, for which there is room.
+
+        Raises:
             ModelFailed: the thread has ended.
         """
         with self._changed:
             if not self.is_open:
                 raise ModelFailed("no images are taken any more")
-            if not self.has_room(job.num_pixels):
-                raise queue.Full
-            self._held.add(job)
             self._jobs.append(job)
             self._changed.notify()
 
-    def release(self, job: Job) -> None:
-        """Forget an image: if it is not done yet, nothing more is done for it."""
+    def forget(self, job: Job) -> None:
+        """Do nothing more for an image that is not done yet."""
         with self._changed:
-            self._held.discard(job)
             if job in self._jobs:
                 self._jobs.remove(job)
 

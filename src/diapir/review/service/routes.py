@@ -4,9 +4,9 @@ import asyncio
 import io
 import queue
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from diapir.data.rle import encode
 from diapir.review.service.counts import Counts, new_counts
 from diapir.review.service.decode import TYPES, UNSAID, greys_of
-from diapir.review.service.limits import Limits
+from diapir.review.service.limits import Limits, padded_pixels
 from diapir.review.service.models import ServedModel, open_models
 from diapir.review.service.net_queue import Job, ModelFailed, NetQueue, new_job
 from diapir.review.service.refusals import later, refusals
@@ -206,18 +206,21 @@ async def _segmented(request: Request, service: _Service, wish: Wish) -> Respons
         limit=wish.limit, flip_polarity=wish.flip_polarity,
     )  # fmt: skip
     greys = await loop.run_in_executor(service.coders, _with_words_for_disks(decode))
-    job = new_job(
-        model.name, greys, deadline_s=start_s + max(service.limits.answer_s - _ENCODING_S, 1),
+    make = partial(
+        new_job, model.name, greys, deadline_s=start_s + max(service.limits.answer_s - _ENCODING_S, 1),
         depth_m=float("nan") if wish.depth_m is None else wish.depth_m,
         row_m=float("nan") if wish.row_m is None else wish.row_m,
     )  # fmt: skip
-    try:
-        blend = await _done(request, service, job)
-        threshold = model.threshold if wish.threshold is None else wish.threshold
-        encode_it = partial(_encoded, blend, model=model, threshold=threshold, form=wish.format, start_s=start_s)
-        return await loop.run_in_executor(service.coders, encode_it)
-    finally:
-        service.nets.release(job)
+    with _room(service, (greys.shape[0], greys.shape[1])):
+        # Its arrays are many times its greys: there is room for them first, and other requests do not wait meanwhile.
+        job = await loop.run_in_executor(service.coders, make)
+        try:
+            blend = await _done(request, service, job)
+            threshold = model.threshold if wish.threshold is None else wish.threshold
+            encode_it = partial(_encoded, blend, model=model, threshold=threshold, form=wish.format, start_s=start_s)
+            return await loop.run_in_executor(service.coders, encode_it)
+        finally:
+            service.nets.forget(job)
 
 
 def _chosen(service: _Service, wish: Wish) -> ServedModel:
@@ -235,12 +238,20 @@ def _require_room(service: _Service) -> None:
         raise later(429, "too many images wait already", wait_s=service.nets.wait_s)
 
 
+@contextmanager
+def _room(service: _Service, shape: tuple[int, int]) -> Iterator[None]:
+    """Room among what waits for an image, for as long as the block lasts."""
+    try:
+        with service.nets.room(padded_pixels(shape)):
+            yield
+    except queue.Full:
+        raise later(429, "too many images wait already", wait_s=service.nets.wait_s) from None
+
+
 async def _done(request: Request, service: _Service, job: Job) -> Blend:
     """The image put together again, unless its client leaves before."""
     try:
         service.nets.submit(job)
-    except queue.Full:
-        raise later(429, "too many images wait already", wait_s=service.nets.wait_s) from None
     except ModelFailed as error:
         raise later(503, str(error), wait_s=30) from None
     found = asyncio.wrap_future(job.future)

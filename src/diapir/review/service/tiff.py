@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diapir.review.service.limits import is_taken
+
 Order = Literal["<", ">"]
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _FILL, _OFFSETS = 256, 257, 258, 259, 262, 266, 273
@@ -21,6 +23,7 @@ _DEFAULTS = {_BITS: 1, _COMPRESSION: 1, _FILL: 1, _CHANNELS: 1, _ROWS: 2**32 - 1
 _BYTE, _SHORT, _LONG = 1, 3, 4
 _SIZES = {_BYTE: 1, _SHORT: 2, _LONG: 4}
 _PLAIN, _LZW, _DEFLATE, _OLD_DEFLATE, _PACK_BITS = 1, 5, 8, 32946, 32773
+_MOST_STRIPS = 65_536  # of which each takes some hundred bytes; writers make far fewer
 _NAMES = {_PLAIN: "none", _LZW: "LZW", _DEFLATE: "Deflate", _OLD_DEFLATE: "Deflate", _PACK_BITS: "PackBits"}
 _KINDS = {(8, 1): "u1", (16, 1): "u2", (16, 2): "i2", (32, 2): "i4", (32, 3): "f4"}
 """Types by bits and sample format: 1 for whole numbers without sign, 2 with, 3 for floats."""
@@ -54,7 +57,7 @@ def read_directory(content: bytes, *, most_pixels: int) -> Directory:
     """The directory of a TIFF with one grey channel in strips.
 
     Args:
-        most_pixels: of a larger image, the strips are not read.
+        most_pixels: of a larger image, as `is_taken` has it, the strips are not read.
 
     Raises:
         ValueError: it is no such TIFF, or what it says cannot be.
@@ -66,8 +69,10 @@ def read_directory(content: bytes, *, most_pixels: int) -> Directory:
     kind = np.dtype(order + _KINDS[bits, sample_format])
     rows = max(min(one[_ROWS], one[_HEIGHT]), 1)
     strips: tuple[tuple[int, int], ...] = ()
-    if one[_WIDTH] * one[_HEIGHT] <= most_pixels:
+    if is_taken((one[_HEIGHT], one[_WIDTH]), most_pixels=most_pixels):
         count = -(-one[_HEIGHT] // rows)
+        if count > _MOST_STRIPS:
+            raise ValueError(f"expected at most {_MOST_STRIPS} strips, found {count}; save it with more rows in each")
         offsets, sizes = (_numbers(content, tags, tag, order, count=count) for tag in (_OFFSETS, _COUNTS))
         strips = tuple(zip(offsets, sizes, strict=True))
         # Together, for many strips might name the same bytes.
