@@ -1,9 +1,12 @@
 """Training on corrections, from what was corrected to figures on the same pixels, in a process of its own."""
 
+import fcntl
 import os
 import signal
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,14 +16,15 @@ from diapir.data.tiles import UNKNOWN, read_data
 from diapir.faults import InputError
 from diapir.pipeline.bundle import open_model
 from diapir.review.corrections.merging import Mask
+from diapir.review.corrections.records import CorrectionStore
 from diapir.review.corrections.saving import save_mask
 from diapir.review.corrections.subjects import Subject, SurveySubject, TileSubject, open_subjects
 from diapir.review.corrections.targets import Target
 from diapir.review.retraining import trainings as retraining
 from diapir.review.retraining.process import fine_tuning_recipe, retrain
 from diapir.review.retraining.sets import control_sections, corrected_masks, fold_behind, labels_to_learn, write_labels
-from diapir.review.retraining.trainings import Retrainings, model_for
-from diapir.runs import read_json, write_json
+from diapir.review.retraining.trainings import Retrainings, model_for, say
+from diapir.runs import locked_folder, read_json, write_json
 from diapir.volume.labels import read_labels
 from fake_review import FIRST_INLINE, LABELLED, opened, salt_of_survey
 
@@ -41,6 +45,18 @@ def correct_some(subject: SurveySubject, *, places: tuple[int, ...] = (10, 30)) 
     for target, mask in truth.items():
         correct(subject, target, mask)
     return truth
+
+
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A subject with a correction, whose trainings are processes that only wait."""
+    script = folder / "wait.sh"
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(retraining.sys, "executable", str(script))
+    store = CorrectionStore(folder / "salt.corrections", "x")
+    mask = np.zeros((4, 5), np.uint8)
+    save_mask(store, Target("tile", "a"), before=mask, after=1 - mask, who="Ada", original=lambda: mask)
+    return SimpleNamespace(name="salt", store=store, run=None)
 
 
 def wait_for_end(trainings: Retrainings, subject: Subject) -> dict[str, Any]:
@@ -176,6 +192,57 @@ def test_a_training_that_was_killed_is_told(review: Path) -> None:
     state = wait_for_end(trainings, subject)
     assert state["phase"] == "failed"
     assert "it was killed, or the machine was switched off" in state["words"]
+
+
+def test_a_training_is_known_and_can_be_stopped_from_its_first_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, own, other = stand_in(tmp_path, monkeypatch), Retrainings(), Retrainings()
+    own.begin(subject, tmp_path)
+    # Another process that serves the same page knows of it by its lock alone.
+    assert other.state(subject)["running"]
+    with pytest.raises(InputError, match="one is under way already"):
+        other.begin(subject, tmp_path)
+    other.stop(subject)
+    assert wait_for_end(own, subject)["phase"] == "failed"
+    with pytest.raises(InputError, match="nothing to stop"):
+        other.stop(subject)
+    assert other.begin(subject, tmp_path)["number"] == 2, "the lock went with the process"
+    other.stop(subject)
+    wait_for_end(other, subject)
+
+
+def test_many_can_look_at_a_training_at_once_and_leave_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = stand_in(tmp_path, monkeypatch)
+    home = subject.store.folder / "retraining"
+    say(home / "001", "training", "")
+    (home / ".lock").write_text("12")
+    (home / ".part-of-something.diapir.part").touch()
+    assert not Retrainings().state(subject)["running"]
+    with (home / ".lock").open() as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)  # as another that looks at this moment
+        assert not Retrainings().state(subject)["running"]
+        assert (home / ".lock").read_text() == "12"
+        assert (home / ".part-of-something.diapir.part").exists()
+        # Nor is who only looks in the way of who begins.
+        threading.Timer(0.1, fcntl.flock, (reader, fcntl.LOCK_UN)).start()
+        begun = Retrainings()
+        assert begun.begin(subject, tmp_path)["running"]
+    begun.stop(subject)
+    wait_for_end(begun, subject)
+
+
+def test_the_process_of_the_page_is_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, killed = stand_in(tmp_path, monkeypatch), list[int]()
+    home = subject.store.folder / "retraining"
+    say(home / "001", "training", "")
+    monkeypatch.setattr(retraining.os, "kill", lambda pid, number: killed.append(pid))
+    with locked_folder(home):
+        assert (home / ".lock").read_text() == str(os.getpid())
+        Retrainings().stop(subject)
+    assert killed == []
 
 
 def test_labels_too_few_to_learn_from_are_told_in_words(review: Path) -> None:

@@ -33,8 +33,8 @@ from diapir.review.retraining.sets import (
     write_corrected_tiles,
     write_labels,
 )
-from diapir.review.retraining.trainings import JOB, LOCK_WAIT_S, RESULT, RUN, Phase, say
-from diapir.runs import locked_folder, read_json, write_json
+from diapir.review.retraining.trainings import JOB, RESULT, RUN, Phase, say
+from diapir.runs import read_json, write_json
 from diapir.train.doctor import TrainingFailed
 from diapir.train.stop import Stopped, stop_at_once
 from diapir.volume.store import open_store
@@ -72,12 +72,14 @@ class _Sets:
 
 
 def main() -> int:
-    """Do the job in the folder that is named; what came of it stands in its files."""
+    """Do the job in the folder that is named; what came of it stands in its files.
+
+    The lock of its folders came with the process, and goes with it.
+    """
     folder = Path(sys.argv[1])
     stop_at_once()
     try:
-        with locked_folder(folder.parent, wait_s=LOCK_WAIT_S):
-            retrain(folder)
+        retrain(folder)
     except Stopped:
         return _end(folder, "stopped", "it was stopped; nothing else was changed")
     except (InputError, TrainingFailed) as error:

@@ -1,5 +1,6 @@
 """Training on corrections, seen from outside: begun, watched and stopped, one at a time, in folders beside them."""
 
+import fcntl
 import json
 import os
 import re
@@ -7,25 +8,27 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import IO, Any, Literal, get_args
 
 from diapir.faults import InputError
 from diapir.review.corrections.records import history
 from diapir.review.corrections.saving import corrected_targets
 from diapir.review.corrections.subjects import Subject, SurveySubject
-from diapir.runs import LOCK, locked_folder, read_json, write_json
+from diapir.runs import LOCK, atomic_folder, read_json, write_json
 
 FOLDER, JOB, STATE, RESULT, RUN = "retraining", "job.json", "state.json", "result.json", "run"
-LOCK_WAIT_S = 30.0
 
 Phase = Literal["begun", "preparing", "training", "scoring", "done", "failed", "stopped"]
 ENDED = ("done", "failed", "stopped")
 
 _PHASES = get_args(Phase)
 _NUMBER = re.compile(r"[0-9]{3,6}")
+_LOOKING_S = 0.01
 _KILLED = "it ended before it was done: it was killed, or the machine was switched off; begin again"
 
 
@@ -53,13 +56,11 @@ class Retrainings:
         """
         _require_ready(subject)
         home = subject.store.folder / FOLDER
-        with self._lock:
-            if self._is_running(home):
-                raise InputError.of("", "one is under way already; wait for it, or stop it")
+        with self._lock, _taken_lock(home) as lock:
             folder = home / f"{_latest_number(home) + 1:03}"
-            folder.mkdir(parents=True)
-            write_json(folder / JOB, _job(subject, model, epochs=epochs, threads=threads))
-            say(folder, "begun", "a process for it is being started")
+            with atomic_folder(folder) as made:  # who looks at this moment finds no half of it
+                write_json(made / JOB, _job(subject, model, epochs=epochs, threads=threads))
+                say(made, "begun", "a process for it is being started")
             with (folder / "log.txt").open("wb") as log:
                 self._begun[home] = subprocess.Popen(
                     [sys.executable, "-m", "diapir.review.retraining.process", str(folder.resolve())],
@@ -69,7 +70,10 @@ class Retrainings:
                     env=_environment(),
                     # Ctrl-C in the terminal of the page is not meant for hours of training.
                     start_new_session=True,
+                    # It holds the lock from its first moment to its last, whatever becomes of this process.
+                    pass_fds=(lock.fileno(),),
                 )
+            lock.write(str(self._begun[home].pid))
         return self.state(subject)
 
     def state(self, subject: Subject) -> dict[str, Any]:
@@ -100,10 +104,10 @@ class Retrainings:
         if not self._is_running(home):
             raise InputError.of("", "there is nothing to stop")
         process = self._begun.get(home)
-        if process is not None:
+        if process is not None and process.poll() is None:
             process.terminate()
         elif (pid := _holder(home)) is not None:
-            os.kill(pid, signal.SIGTERM)
+            _terminate(pid)
         return self.state(subject)
 
     def picture(self, subject: Subject, name: str) -> Path | None:
@@ -117,13 +121,12 @@ class Retrainings:
         process = self._begun.get(home)
         if process is not None and process.poll() is None:
             return True
-        if not (home / LOCK).exists():
-            return False
         try:
-            with locked_folder(home):
-                return False
-        except InputError:
-            return True
+            with (home / LOCK).open() as file:
+                # Shared, so that many can look at once; nothing is written, and the lock goes with the block.
+                return not _locks(file, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            return False
 
 
 def say(folder: Path, phase: Phase, words: str, *, epochs: int | None = None) -> None:
@@ -210,10 +213,47 @@ def _lines(path: Path) -> int:
         return 0
 
 
+@contextmanager
+def _taken_lock(home: Path) -> Iterator[IO[str]]:
+    """The lock of the trainings in a folder, empty; a process that is handed it goes on holding it.
+
+    Raises:
+        InputError: a training holds it.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / LOCK).open("a") as file:
+        while not _locks(file, fcntl.LOCK_EX):
+            if not _locks(file, fcntl.LOCK_SH):
+                raise InputError.of("", "one is under way already; wait for it, or stop it")
+            # No training has it then, but somebody who looked whether one has.
+            fcntl.flock(file, fcntl.LOCK_UN)
+            time.sleep(_LOOKING_S)
+        file.truncate(0)
+        yield file
+
+
+def _locks(file: IO[str], how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _holder(home: Path) -> int | None:
-    """The process that holds the lock, as it wrote it there."""
+    """The process that holds the lock, as it is written there; None where it is not known, or is this one."""
     text = (home / LOCK).read_text(encoding="utf-8").strip()
-    return int(text) if text.isdecimal() else None
+    pid = int(text) if text.isdecimal() else 0
+    return pid if pid not in (0, os.getpid()) else None
+
+
+def _terminate(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:  # it has just ended
+        return
+    except PermissionError:
+        raise InputError.of("", "another user of this machine began it, and alone can stop it") from None
 
 
 def _next_command(subject: Subject, run: Path) -> str:
