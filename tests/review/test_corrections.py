@@ -27,6 +27,7 @@ from diapir.review.corrections.saving import (
     undo,
 )
 from diapir.review.corrections.targets import Target
+from diapir.runs import json_digest, read_json, write_json
 
 SHAPE = (6, 5)
 TILE = Target("tile", "a/b é..")
@@ -127,6 +128,41 @@ def test_undoing_is_a_record_and_can_be_undone(tmp_path: Path) -> None:
     undo(store, 1, who="Bob", shape=lambda target: SHAPE)
     assert (now(store) == drawn((4, 4))).all()
     assert [record.number for record in history(store)] == [1, 2, 3, 4, 5]
+
+
+def test_what_is_taken_back_in_any_order_comes_to_the_same(tmp_path: Path) -> None:
+    drawing = drawn((0, 0), (0, 1), (1, 0))
+    erased = drawn((0, 1), value=0, on=drawing)
+    for name, order in {"last first": (2, 1), "first first": (1, 2)}.items():
+        store = store_in(tmp_path / name)
+        save(store, save(store, empty(), drawing), erased)
+        for number in order:
+            undo(store, number, who="Ada", shape=lambda target: SHAPE)
+        assert (now(store) == empty()).all(), name
+        assert not corrected_targets(history(store))
+        undo(store, 4, who="Ada", shape=lambda target: SHAPE)
+        assert (now(store) == (drawing if order[1] == 1 else empty())).all(), "only the erasure stands"
+        undo(store, 3, who="Ada", shape=lambda target: SHAPE)
+        assert (now(store) == erased).all()
+        assert set(corrected_targets(history(store))) == {TILE}
+
+
+def test_records_of_before_say_nothing_of_the_original_and_are_read(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    save(store, empty(), drawn((0, 0)))
+    path = store.folder / "records" / "000001.json"
+    content = {key: value for key, value in read_json(path).items() if key not in ("is_original", "digest")}
+    write_json(path, content | {"digest": json_digest(content)})
+    (record,) = history(store)
+    assert not record.is_original
+    undo(store, 1, who="Ada", shape=lambda target: SHAPE)
+    assert [record.is_original for record in history(store)] == [False, True]
+
+
+def test_what_is_drawn_back_to_what_it_was_is_not_corrected(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    save(store, save(store, empty(), drawn((0, 0))), empty())
+    assert not corrected_targets(history(store))
 
 
 def test_what_is_taken_back_wholly_is_not_corrected(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """What becomes of masks that two people change."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from diapir.review.corrections.merging import merge_masks, take_back
+from diapir.review.corrections.merging import Change, merge_masks, replay
 
 Mask = NDArray[np.uint8]
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6))
@@ -63,21 +65,22 @@ def test_contested_pixels_are_those_that_both_changed_otherwise(given_masks: lis
     assert merge_masks(base=base, current=current, mine=mine).contested == count
 
 
-@given(masks(2))
-def test_a_change_that_is_taken_back_was_never_made(given_masks: list[Mask]) -> None:
-    before, after = given_masks
-    taken = take_back(before=before, after=after, current=after)
-    assert (taken.mask == before).all()
-    assert taken.contested == 0
+@given(masks(4), st.lists(st.booleans(), min_size=3, max_size=3))
+def test_of_each_pixel_the_last_change_that_stands_counts(states: list[Mask], stand: list[bool]) -> None:
+    changes = [Change(before, after) for before, after in itertools.pairwise(states)]
+    mask = replay(states[0], [change for change, stands in zip(changes, stand, strict=True) if stands])
+    for place in np.ndindex(mask.shape):
+        said = [states[0][place]]
+        said += [
+            c.after[place]
+            for c, stands in zip(changes, stand, strict=True)
+            if stands and c.before[place] != c.after[place]
+        ]
+        assert mask[place] == said[-1]
 
 
 @given(masks(3))
-def test_taking_back_leaves_later_changes_of_other_pixels(given_masks: list[Mask]) -> None:
-    before, after, current = given_masks
-    taken = take_back(before=before, after=after, current=current)
-    untouched = before == after
-    assert (taken.mask[untouched] == current[untouched]).all()
-    again = current != after
-    assert (taken.mask[again] == current[again]).all(), "pixels that were changed again stay"
-    assert taken.contested == (again & ~untouched & (current != before)).sum()
-    assert taken.changed == (taken.mask != current).sum()
+def test_changes_that_all_stand_come_to_what_is_there(states: list[Mask]) -> None:
+    changes = [Change(before, after) for before, after in itertools.pairwise(states)]
+    assert (replay(states[0], changes) == states[-1]).all()
+    assert (replay(states[0], []) == states[0]).all()

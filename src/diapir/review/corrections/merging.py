@@ -1,5 +1,6 @@
-"""Masks that two people changed, brought together pixel by pixel; and a change taken back from among later ones."""
+"""Masks that two people changed, put together pixel by pixel; and what comes of changes that were not taken back."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,14 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.uint8]
 """uint8 (rows, columns): 1 where there is salt, UNKNOWN where nobody has said, 0 elsewhere."""
+
+
+class Change(NamedTuple):
+    """Masks of a change: what was there, what is now, and what was sent where that differs."""
+
+    before: Mask
+    after: Mask
+    drawn: Mask | None = None
 
 
 class Merged(NamedTuple):
@@ -36,14 +45,14 @@ def merge_masks(*, base: Mask, current: Mask, mine: Mask) -> Merged:
     return Merged(mask, int((mask != current).sum()), int(contested.sum()))
 
 
-def take_back(*, before: Mask, after: Mask, current: Mask) -> Merged:
-    """What is there now without the change from `before` to `after`; pixels that were changed again stay as they are.
+def replay(original: Mask, changes: Iterable["Change"]) -> Mask:
+    """What comes of changes that are made one after another: each leaves the pixels that it changed as it left them.
 
-    Args:
-        current: what has come of `after` since.
+    Those that are taken back are left out, in whatever order that was done: of the changes of a pixel that stand the
+    last counts, and where none does the original.
     """
-    assert before.shape == after.shape == current.shape
-    was_changed = before != after
-    mask = np.where(was_changed & (current == after), before, current)
-    contested = was_changed & (current != after) & (current != before)
-    return Merged(mask, int((mask != current).sum()), int(contested.sum()))
+    mask = original.copy()
+    for change in changes:
+        assert change.before.shape == change.after.shape == mask.shape
+        np.copyto(mask, change.after, where=change.before != change.after)
+    return mask

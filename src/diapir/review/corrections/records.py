@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from diapir.data import rle
 from diapir.data.tiles import UNKNOWN
 from diapir.faults import InputError
-from diapir.review.corrections.merging import Mask
+from diapir.review.corrections.merging import Change, Mask
 from diapir.review.corrections.targets import Target
 from diapir.runs import json_digest, locked_folder, read_json, write_json
 
@@ -57,6 +57,7 @@ class Correction:
         contested: pixels of these that somebody else had changed since, and to something else.
         undoes: the record that it takes back.
         suggestion: that it answers.
+        is_original: whether its mask is the one without corrections; older records do not say so.
     """
 
     number: int
@@ -69,18 +70,11 @@ class Correction:
     contested: int
     undoes: int | None
     suggestion: str | None
+    is_original: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
-
-
-class Change(NamedTuple):
-    """Masks of a record: what was there, what is now, and what was sent where that differs."""
-
-    before: Mask
-    after: Mask
-    drawn: Mask | None = None
 
 
 def history(store: CorrectionStore) -> tuple[Correction, ...]:
@@ -189,7 +183,8 @@ def _read_head(path: Path, *_: int) -> Correction:
     """A record without its masks, read once for each time that it was written."""
     raw = _content(path)
     try:
-        fields = {key: raw[key] for key in Correction.__dataclass_fields__ if key != "target"}
+        fields = {key: raw[key] for key in Correction.__dataclass_fields__ if key not in ("target", "is_original")}
+        fields["is_original"] = raw.get("is_original") is True
         target = Target.of(raw["target"]["kind"], raw["target"]["name"])
         numbers = [fields[key] for key in ("number", "based_on", "changed", "contested")]
         is_sound = all(type(number) is int and number >= 0 for number in numbers) and fields["deed"] in _DEEDS

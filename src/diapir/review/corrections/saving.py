@@ -5,6 +5,7 @@ read by any at any moment.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diapir.faults import InputError
-from diapir.review.corrections.merging import Mask, Merged, merge_masks, take_back
+from diapir.review.corrections.merging import Change, Mask, Merged, merge_masks, replay
 from diapir.review.corrections.records import (
-    Change,
     Correction,
     CorrectionStore,
     Deed,
+    Which,
     after_digest,
     history,
     mask_digest,
@@ -30,6 +31,8 @@ from diapir.review.corrections.targets import Target
 SUFFIX = ".corrections"
 LONGEST_NAME = 80
 """Characters of what a person calls herself."""
+
+_BOTH: tuple[Which, Which] = ("before", "after")
 
 
 class Saved(NamedTuple):
@@ -58,7 +61,7 @@ def newest(records: Iterable[Correction], target: Target) -> Correction | None:
 
 
 def corrected_targets(records: Iterable[Correction]) -> dict[Target, Correction]:
-    """The last record of each target with a mask; of one that was taken back to where it began, none."""
+    """The last record of each target with a mask; of one that is as it was without corrections, none."""
     last: dict[Target, Correction] = {}
     undone = undone_numbers(records)
     for record in records:
@@ -67,7 +70,7 @@ def corrected_targets(records: Iterable[Correction]) -> dict[Target, Correction]
     open_ones = {
         record.target for record in records if record.number not in undone and record.deed in ("drawn", "accepted")
     }
-    return {target: record for target, record in last.items() if target in open_ones}
+    return {target: record for target, record in last.items() if target in open_ones and not record.is_original}
 
 
 def undone_numbers(records: Iterable[Correction]) -> set[int]:
@@ -127,14 +130,14 @@ def save_mask(
         correction = write_record(
             store,
             _next(records, "accepted" if suggestion else "drawn", target, who=who, merged=merged)
-            | {"based_on": based_on, "suggestion": suggestion},
+            | {"based_on": based_on, "suggestion": suggestion, "is_original": np.array_equal(merged.mask, first)},
             change=Change(current, merged.mask, drawn),
         )
     return Saved(correction, merged.mask, _save_words(correction, number=number))
 
 
 def undo(store: CorrectionStore, number: int, *, who: str, shape: Callable[[Target], tuple[int, int]]) -> Saved:
-    """Take a record back, by another record; pixels that were changed again since stay as they are.
+    """Take a record back, by another record: the mask is what comes of all others that stand.
 
     Args:
         shape: of a target.
@@ -150,18 +153,22 @@ def undo(store: CorrectionStore, number: int, *, who: str, shape: Callable[[Targ
         if number in undone_numbers(records):
             by = max(record.number for record in records if record.undoes == number)
             raise InputError.of("", f"correction {number} was undone by correction {by}; undo that one to have it back")
-        if not found.changed:
+        if not _root(records, found).changed:
             facts = _next(records, "undone", found.target, who=who, merged=None)
             correction = write_record(store, facts | {"undoes": number}, change=None)
             return Saved(correction, np.zeros((0, 0), np.uint8), f"correction {number} is taken back")
         size, last = shape(found.target), newest(records, found.target)
         assert last is not None
-        own = {which: mask_of(store, number, which, shape=size) for which in ("before", "after")}
+        original, mask = _without(store, records, found, shape=size)
         current = mask_of(store, last.number, "after", shape=size)
-        merged = take_back(before=own["before"], after=own["after"], current=current)
+        contested = np.zeros(size, np.bool_)
+        if found.changed:
+            before, after, _ = _change(store, number, shape=size)
+            contested = (before != after) & (mask == current) & (current != before)
+        merged = Merged(mask, int((mask != current).sum()), int(contested.sum()))
         facts = _next(records, "undone", found.target, who=who, merged=merged)
-        facts |= {"undoes": number, "based_on": last.number}
-        correction = write_record(store, facts, change=Change(current, merged.mask))
+        facts |= {"undoes": number, "based_on": last.number, "is_original": np.array_equal(mask, original)}
+        correction = write_record(store, facts, change=Change(current, mask))
     kept = f"; {_pixels(merged.contested)} changed again since stay as they are" if merged.contested else ""
     return Saved(correction, merged.mask, f"correction {number} is undone, {_pixels(merged.changed)}{kept}")
 
@@ -175,6 +182,31 @@ def refuse(store: CorrectionStore, target: Target, *, who: str, suggestion: str)
     with writing(store):
         facts = _next(history(store), "refused", target, who=who, merged=None)
         return write_record(store, facts | {"suggestion": suggestion}, change=None)
+
+
+def _root(records: Iterable[Correction], record: Correction) -> Correction:
+    """What is done or not once a record is taken back: itself, or of one that takes another back, that one's."""
+    by_number = {each.number: each for each in records}
+    while record.undoes is not None and record.undoes in by_number:
+        record = by_number[record.undoes]
+    return record
+
+
+def _without(
+    store: CorrectionStore, records: tuple[Correction, ...], found: Correction, *, shape: tuple[int, int]
+) -> tuple[Mask, Mask]:
+    """The mask of a target before all corrections; and what comes of those that stand when one more is taken back."""
+    own = [record for record in records if record.target == found.target and record.changed]
+    # Not the mask that the data give now: with another run beside a survey that may be another.
+    original = mask_of(store, own[0].number, "before", shape=shape)
+    taking = replace(found, number=records[-1].number + 1, deed="undone", undoes=found.number)
+    undone = undone_numbers([*records, taking])
+    standing = (each.number for each in own if each.undoes is None and each.number not in undone)
+    return original, replay(original, (_change(store, number, shape=shape) for number in standing))
+
+
+def _change(store: CorrectionStore, number: int, *, shape: tuple[int, int]) -> Change:
+    return Change(*(mask_of(store, number, which, shape=shape) for which in _BOTH))
 
 
 def _base(
