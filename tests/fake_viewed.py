@@ -30,6 +30,15 @@ _STEPS = [
     {"do": "blend", "name": "both", "of": list(MEMBERS)},
     {"do": "submit", "of": "both"},
 ]
+EDITED = [*_STEPS[:-1], {"do": "post-process", "name": "edited", "of": "both"}, {"do": "submit", "of": "edited"}]
+"""The masks of the blend are edited."""
+BLENDED_MASKS = [
+    *_STEPS[:4],
+    {"do": "post-process", "name": "left-edited", "of": "left-says"},
+    {"do": "blend", "name": "both", "of": ["left-edited", "right-says"]},
+    {"do": "submit", "of": "both"},
+]
+"""The masks of a member are edited before they are blended."""
 
 
 def write_viewed_survey(
@@ -60,25 +69,39 @@ def write_viewed_survey(
     return own, fake_store(folder / "salt.zarr", salt, live=live, threshold=0.5, model={"name": "made"})
 
 
-def write_viewed_run(folder: Path, *, count: int = 24, seed: int = 1) -> tuple[Path, Path]:
-    """`run` and `tiles`: a finished run by two members that are each wrong in a way of their own."""
+def write_viewed_run(
+    folder: Path, *, count: int = 24, seed: int = 1, steps: list[dict[str, Any]] | None = None
+) -> tuple[Path, Path]:
+    """`run` and `tiles`: a finished run by two members that are each wrong in a way of their own.
+
+    Args:
+        steps: in place of a plain blend; an edit is another threshold, and makes the only unlabelled tile salt.
+    """
     data, _ = make_synthetic(labelled=count, unlabelled=1, seed=seed)
     write_data(data, folder / "tiles")
     run = folder / "run"
     run.mkdir()
-    recipe = tiny_recipe({"steps": _STEPS, "folds": {"count": 2, "held_out": [0]}})
+    recipe = tiny_recipe({"steps": steps or _STEPS, "folds": {"count": 2, "held_out": [0]}})
     rows = np.arange(0, count, 2)
     tiles = data.labelled.take(rows)
     assert tiles.masks is not None
     says = dict(zip(MEMBERS, (_wrong(tiles.masks, 3.0, seed=7), _wrong(tiles.masks, -2.0, seed=8)), strict=True))
-    says["both"] = ((says["left-says"].astype(np.float32) + says["right-says"]) / 2).astype(np.float16)
     none = np.zeros((1, *tiles.images.shape[1:]), np.float16)
-    for name, probability in says.items():
-        write_predictions(run / name, Predictions(rows, probability, none))
+    edits = set[str]()
+    for step in recipe.all_steps:
+        if step.do == "blend":
+            says[step.name] = np.mean([says[name].astype(np.float32) for name in step.of], axis=0).astype(np.float16)
+        elif step.do == "post-process":
+            says[step.name] = (says[step.of] > 0.7).astype(np.float16)
+            edits.add(step.name)
+    for name, found in says.items():
+        write_predictions(run / name, Predictions(rows, found, none + (name in edits)))
+    final = recipe.all_steps[-1]
+    assert final.do == "submit"
     write_json(run / "both" / STEP, {"digest": "0", "finished": True, "figures": {"rule": "mean", "members": [0, 1]}})
     write_text(run / RECIPE, write_recipe(recipe))
     write_folds(run / FOLDS, data.labelled.ids, np.arange(count) % 2, recipe.folds)
-    scores = mask_scores(says["both"] > 0.5, tiles.masks)
+    scores = mask_scores(says[final.of] > 0.5, tiles.masks)
     write_held_out(run / HELD_OUT, tiles, scores)
     record = {
         "recipe": recipe.name,

@@ -53,7 +53,7 @@ def test_what_was_measured_is_kept_until_the_data_change(review: Path, monkeypat
     again = measures_of(subject)
     assert again.targets == found.targets
     assert again.boundary.tolist() == found.boundary.tolist()
-    monkeypatch.setattr(queue_measures, "_VERSION", 2)
+    monkeypatch.setattr(queue_measures, "_VERSION", 99)
     with pytest.raises(ZeroDivisionError):
         measures_of(subject)
 

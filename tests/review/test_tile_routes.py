@@ -22,7 +22,7 @@ from diapir.review.viewer.levels import LEVELS, thresholds
 from diapir.review.viewer.tile_routes import tile_routes
 from diapir.runs import read_json, write_json
 from fake_training import tiny_run_recipe
-from fake_viewed import MEMBERS, write_viewed_run
+from fake_viewed import BLENDED_MASKS, MEMBERS, write_viewed_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -191,6 +191,17 @@ def test_rows_beyond_the_tiles_are_refused(folder: Path, tmp_path: Path) -> None
         np.save(tmp_path / "run" / name / "held-out-rows.npy", rows)
     answer = get(client_of(tmp_path / "run"), "/api/tiles/run")
     assert (answer.status_code, "expected every held-out tile" in answer.json()["detail"]) == (502, True)
+
+
+def test_masks_that_members_were_edited_to_are_not_taken_for_those_of_the_run(tmp_path: Path) -> None:
+    client = client_of(*write_viewed_run(tmp_path, steps=BLENDED_MASKS))
+    told = get(client, "/api/tiles/run").json()
+    assert (told["edited"], told["step"]) == (None, "both")
+    assert sorted(told["steps"]) == ["both", *sorted(MEMBERS)]
+    found = read_predictions(tmp_path / "run" / "both").held_out[0].astype(np.float32)
+    planes = planes_of(get(client, f"/api/tiles/run/{told['ids'][0]}"))
+    np.testing.assert_array_equal(planes["probability"] > LEVELS // 2, found > 0.5)
+    assert "edited" not in planes
 
 
 def test_edited_masks_are_shown_beside_the_probabilities_they_were_made_of(folder: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 
 MEASURES = ("disagreement", "boundary", "novelty")
 
-_VERSION = 1
+_VERSION = 2
 _BLOCK = 256  # traces: with 16 lines of 2000 samples, 25 MB of masks and disagreement
 _TILES_AT_ONCE = 512
 _MANY_DIGITS = 6
@@ -169,7 +169,7 @@ def _of_tiles(subject: TileSubject) -> Measures:
     assert data.labelled.masks is not None
     boundary[:labelled] = boundary_px(data.labelled.masks)
     for start in range(0, unlabelled, _TILES_AT_ONCE):
-        part = subject.predictions.unlabelled[start : start + _TILES_AT_ONCE]
+        part = subject.submitted.unlabelled[start : start + _TILES_AT_ONCE]
         chosen = slice(labelled + start, labelled + start + len(part))
         boundary[chosen] = boundary_px((part > subject.threshold).astype(np.uint8))
     if len(held_out) < labelled:

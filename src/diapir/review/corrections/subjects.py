@@ -14,6 +14,8 @@ from diapir.faults import InputError
 from diapir.pipeline.plan import SURVEY_TILES
 from diapir.pipeline.predictions import Predictions, read_predictions
 from diapir.pipeline.run import open_run_data
+from diapir.pipeline.workplace import step_named
+from diapir.recipe.steps import PostProcessStep
 from diapir.recipe.steps import sources as sources_of
 from diapir.recipe.whole import Recipe
 from diapir.review.corrections.merging import Mask
@@ -102,7 +104,12 @@ class TileSubject:
 
     @cached_property
     def predictions(self) -> Predictions:
-        """What its submission was cut from."""
+        """What its submission was cut from: probabilities, and not masks that were edited."""
+        return read_predictions(self.run.folder / _probability_step(self.run.recipe))
+
+    @cached_property
+    def submitted(self) -> Predictions:
+        """The same, or where the run edited masks these."""
         return read_predictions(self.run.folder / _last_step(self.run.recipe))
 
     @cached_property
@@ -126,7 +133,7 @@ class TileSubject:
         tiles, row = self._found(target)
         if tiles.masks is not None:
             return np.asarray(tiles.masks[row])
-        return np.asarray(self.predictions.unlabelled[row] > self.threshold, np.uint8)
+        return np.asarray(self.submitted.unlabelled[row] > self.threshold, np.uint8)
 
     def greys(self, target: Target) -> Greys:
         """Its image."""
@@ -191,7 +198,7 @@ class SurveySubject:
         if self.run is None or not self.labels:
             return {}
         tiles = read_data(self.run.folder / SURVEY_TILES).labelled
-        found = read_predictions(self.run.folder / _last_step(self.run.recipe))
+        found = read_predictions(self.run.folder / _probability_step(self.run.recipe))
         return dict(self._blended(tiles.take(found.rows), found.held_out))
 
     def shape(self, target: Target) -> tuple[int, int]:
@@ -323,3 +330,11 @@ def _digest(store: Store | None) -> object:
 
 def _last_step(recipe: Recipe) -> str:
     return sources_of(recipe.all_steps[-1])["of"][0]
+
+
+def _probability_step(recipe: Recipe) -> str:
+    """The last step before masks were edited."""
+    name = _last_step(recipe)
+    while isinstance(step := step_named(recipe, name), PostProcessStep):
+        name = step.of
+    return name

@@ -33,7 +33,7 @@ from diapir.volume.sections import axis_of, place_of
 Sort = Literal["vertical", "seam", "confident"]
 SORTS: tuple[Sort, ...] = ("vertical", "seam", "confident")
 
-_VERSION = 1
+_VERSION = 2
 _MOST = 500  # of a sort: more than anybody answers
 
 

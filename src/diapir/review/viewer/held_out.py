@@ -33,7 +33,7 @@ class HeldOut:
         ids: (m,) names.
         facts: by column, (m,) each: depth_m, coverage_class, boundary_px, score; NaN where unknown.
         by_step: probabilities of each step that the submission comes from, the last first, float16 (m, h, w).
-        edited: the step among them whose masks were edited after the threshold; None where none were.
+        edited: the last step, where its masks were edited after the threshold; None where it gives probabilities.
         members: the steps that ask models.
         tiles: images and truth; None where they cannot be had.
         lacks: what cannot be shown and why, in words.
@@ -70,7 +70,9 @@ def open_held_out(run: RunSource, tell: Tell) -> HeldOut:
     rows, by_step = _aligned({step.name: _read(run.folder / step.name) for step in behind})
     ids = _ids(run.folder, rows)
     members = tuple(step.name for step in behind if isinstance(step, PredictStep))
-    edited = [step.name for step in behind if isinstance(step, PostProcessStep)]
+    # Those of members are blended to something like probabilities again, and are not shown by themselves.
+    masks = {step.name for step in behind if isinstance(step, PostProcessStep)}
+    edited = behind[0].name if behind[0].name in masks else None
     tell("reading the tiles that the run was made of" if run.data_path else "making the run's tiles again")
     tiles, lacks = _tiles(run, rows, ids)
     if tiles is not None and tiles.images.shape != by_step[behind[0].name].shape:
@@ -80,8 +82,8 @@ def open_held_out(run: RunSource, tell: Tell) -> HeldOut:
     return HeldOut(
         ids=ids,
         facts=_facts(run.folder, ids, tiles),
-        by_step={name: array for name, array in by_step.items() if name not in edited[1:]},
-        edited=edited[0] if edited else None,
+        by_step={name: array for name, array in by_step.items() if name == edited or name not in masks},
+        edited=edited,
         members=members,
         tiles=tiles,
         lacks=lacks,
