@@ -21,6 +21,8 @@ from diapir.data.synthetic import make_synthetic
 from diapir.pipeline.bundle import open_model
 from diapir.pipeline.run import run_recipe
 from diapir.pipeline.survey_tiles import tile_predictor
+from diapir.review.service.connections import bounded_http
+from diapir.review.service.limits import USUAL, Limits
 from diapir.runs import locked_folder, read_json, write_json
 from fake_training import TINY, tiny_run_recipe
 
@@ -68,10 +70,19 @@ def smooth_greys(rows: int, columns: int, *, seed: int = 0) -> NDArray[np.uint8]
 
 
 @contextmanager
-def running(app: ASGIApp) -> Iterator[int]:
-    """The application behind a real server in a thread; gives its port."""
+def running(app: ASGIApp, *, limits: Limits = USUAL) -> Iterator[int]:
+    """The application behind a real server in a thread; gives its port.
+
+    Args:
+        limits: of connections.
+    """
     config = uvicorn.Config(
-        app, log_config=None, log_level="critical", server_header=False, timeout_graceful_shutdown=5
+        app,
+        http=bounded_http(limits),
+        log_config=None,
+        log_level="critical",
+        server_header=False,
+        timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:

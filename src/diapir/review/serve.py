@@ -14,6 +14,7 @@ from diapir.faults import Fault, InputError, raise_if_any
 from diapir.review.app import build_app
 from diapir.review.corrections.routes import correction_routes
 from diapir.review.service.access import Security, spoken_names
+from diapir.review.service.connections import bounded_http
 from diapir.review.service.limits import USUAL, Limits
 from diapir.review.sources import Sources, open_sources
 from diapir.review.viewer.page_routes import page_routes
@@ -59,6 +60,7 @@ def serve(
             webbrowser.open(f"{told}?token={token}" if token else told)
         config = uvicorn.Config(
             app,
+            http=bounded_http(limits),
             access_log=False,
             log_config=None,
             log_level="warning",

@@ -19,6 +19,8 @@ class Limits:
             padded by.
         answer_s: time in which an answer has to be given, with its way through the nets.
         requests: that are worked on at once.
+        connections: that are open at once, whether they ask for something or not.
+        header_s: time in which a connection has to ask for something, by all of a request's headers.
         waiting: images that wait for the nets or are on their way through them.
         waiting_pixels: of all these together.
         coders: threads that decode images and encode answers.
@@ -32,6 +34,8 @@ class Limits:
     pixels: int = 1 << 22
     answer_s: float = 120.0
     requests: int = 128
+    connections: int = 512
+    header_s: float = 10.0
     waiting: int = 64
     waiting_pixels: int = 1 << 23
     coders: int = 2
