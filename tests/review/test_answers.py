@@ -33,6 +33,25 @@ def test_who_asks_too_early_is_told_to_come_back_and_the_work_is_done_once(monke
     assert made == [7]
 
 
+def test_who_ends_the_server_does_not_wait_for_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "_WAIT_S", 0.02)
+    findings, may_end, seen = Findings(), threading.Event(), list[threading.Thread]()
+
+    def make() -> None:
+        seen.append(threading.current_thread())
+        may_end.wait(20)
+
+    for key in ("one", "other"):
+        with pytest.raises(HTTPException):
+            findings.get(key, make, words="")
+    (thread,) = seen  # the other one waits for its turn
+    assert thread.daemon, "a process waits at its end for all others"
+    may_end.set()
+    monkeypatch.setattr(answers, "_WAIT_S", 20)
+    findings.get("other", make, words="")
+    assert len(seen) == 2
+
+
 def test_work_that_failed_is_begun_again() -> None:
     findings, tries = Findings(), iter([InputError.of("/home/ada/survey.zarr", "expected a file, found none"), None])
 

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -56,14 +56,13 @@ def words_of(error: InputError) -> str:
 
 
 class Findings:
-    """Work of seconds or minutes, done once by a thread while requests are told to come back.
+    """Work of seconds or minutes, done once by a thread while requests are told to come back; one piece at a time.
 
-    It is a class because its thread, and what was begun, are shared by all requests.
+    It is a class because what was begun is shared by all requests.
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="diapir-review")
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
         self._begun: dict[object, Future[Any]] = {}
 
     def get(self, key: object, make: Callable[[], Made], *, words: str) -> Made:
@@ -75,7 +74,9 @@ class Findings:
         with self._lock:
             future = self._begun.get(key)
             if future is None:
-                future = self._begun[key] = self._pool.submit(make)
+                future = self._begun[key] = Future()
+                # Not of a pool: who ends the server would have to wait for its threads, which wait for other processes.
+                threading.Thread(target=self._work, args=(future, make), name="diapir-review", daemon=True).start()
         # Waited for by itself: an exception that says that time ran out is an OSError as well.
         if not wait([future], timeout=_WAIT_S).done:
             raise HTTPException(503, detail=words, headers={"Retry-After": "1"})
@@ -87,3 +88,10 @@ class Findings:
             with self._lock:
                 self._begun.pop(key, None)
             raise
+
+    def _work(self, future: Future[Any], make: Callable[[], Any]) -> None:
+        with self._turn:
+            try:
+                future.set_result(make())
+            except Exception as error:  # noqa: BLE001 - who asked raises it
+                future.set_exception(error)
