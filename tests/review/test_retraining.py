@@ -17,7 +17,7 @@ from diapir.faults import InputError
 from diapir.pipeline.bundle import open_model
 from diapir.review.corrections.merging import Mask
 from diapir.review.corrections.records import CorrectionStore
-from diapir.review.corrections.saving import save_mask
+from diapir.review.corrections.saving import corrections_beside, save_mask
 from diapir.review.corrections.subjects import Subject, SurveySubject, TileSubject, open_subjects
 from diapir.review.corrections.targets import Target
 from diapir.review.retraining import trainings as retraining
@@ -125,7 +125,7 @@ def test_a_survey_is_learned_from_and_judged_on_the_same_pixels(review: Path) ->
     learned = [each["learned"] for each in state["result"]["targets"] if each["group"] == "control"]
     assert learned == [False]
     assert state["next"].startswith(
-        "diapir survey segment survey.zarr --model salt.zarr.corrections/retraining/001/run"
+        f"diapir survey segment {review / 'survey.zarr'} --model {review / 'salt.zarr'}.corr"
     )
     picture = trainings.picture(subject, state["result"]["pictures"][0])
     assert picture is not None
@@ -243,6 +243,22 @@ def test_the_process_of_the_page_is_never_stopped(tmp_path: Path, monkeypatch: p
         assert (home / ".lock").read_text() == str(os.getpid())
         Retrainings().stop(subject)
     assert killed == []
+
+
+@pytest.mark.parametrize(
+    ("survey", "salt", "words"),
+    [
+        ("survey.zarr", "salt.zarr", "survey.zarr --model salt.zarr.corrections/retraining/001/run"),
+        ("in/a b.zarr", "found/s.zarr", "'in/a b.zarr' --model found/s.zarr.corrections/retraining/001/run"),
+        ("../$HOME.zarr", "a;b.zarr", "'../$HOME.zarr' --model 'a;b.zarr.corrections/retraining/001/run'"),
+    ],
+)
+def test_the_next_command_names_places_as_they_were_named(survey: str, salt: str, words: str) -> None:
+    stores: list[Any] = [SimpleNamespace(path=Path(name)) for name in (survey, salt)]
+    store = corrections_beside(Path(salt), identity="x")
+    subject = SurveySubject("survey", *stores, None, store)
+    told = retraining._next_command(subject, store.folder / "retraining" / "001" / "run")
+    assert told == f"diapir survey segment {words} --out salt-corrected.zarr"
 
 
 def test_labels_too_few_to_learn_from_are_told_in_words(review: Path) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -257,8 +258,9 @@ def _terminate(pid: int) -> None:
 
 
 def _next_command(subject: Subject, run: Path) -> str:
-    """What a person does with the new run."""
-    own = Path(subject.store.folder.name) / run.relative_to(subject.store.folder)
+    """What a person does with the new run, with places as she named them, and so for the folder where she did."""
     if isinstance(subject, SurveySubject) and subject.survey is not None:
-        return f"diapir survey segment {subject.survey.path.name} --model {own} --out salt-corrected.zarr"
-    return f"diapir bundle {own} NEW-MODEL --data {own.parent / 'tiles'}"
+        words = ["survey", "segment", subject.survey.path, "--model", run, "--out", "salt-corrected.zarr"]
+    else:
+        words = ["bundle", run, "NEW-MODEL", "--data", run.parent / "tiles"]
+    return shlex.join(["diapir", *map(str, words)])
