@@ -82,7 +82,19 @@ def test_training_says_what_it_came_to(review: Path) -> None:
 
 
 def test_a_name_that_is_not_there_is_told_with_those_that_are(review: Path) -> None:
-    with pytest.raises(InputError, match="there are: tiles, survey"):
+    with pytest.raises(InputError, match=r"several were named \(tiles, survey\): add --name tiles"):
         review_queue(opened(review))
-    with pytest.raises(InputError, match="not salt; there are: tiles, survey"):
+    with pytest.raises(InputError, match="--name salt: expected one of those that were named: tiles, survey"):
         review_queue(opened(review), name="salt")
+
+
+def test_what_cannot_be_corrected_is_told() -> None:
+    with pytest.raises(InputError, match="found nothing that can be corrected"):
+        review_queue(FakeSources(), name="salt")
+
+
+def test_who_trains_without_a_model_is_told_how_to_name_one(tmp_path: Path) -> None:
+    salt, _ = salt_of_segy(tmp_path)
+    sources = FakeSources(surveys={"salt": FakePair("salt", None, salt)})
+    with pytest.raises(InputError, match=r"name the run too: diapir review train survey\.zarr salt\.zarr RUN"):
+        train_on_corrections(sources)

@@ -1,5 +1,6 @@
 """Review without a browser: what to look at, corrections as labels, and training on them; each says what it did."""
 
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -118,13 +119,15 @@ def _export_segy(subject: Subject, masks: Mapping[Target, Mask], out: Path) -> s
 
 def _chosen(opened: OpenedSources, name: str | None) -> Subject:
     subjects = open_subjects(opened)
-    if name is None and len(subjects) == 1:
-        return next(iter(subjects.values()))
-    if name not in subjects:
-        found = ", ".join(subjects) or "none"
-        what = "the name of what is to be reviewed" if name is None else f"one of them, not {name}"
-        raise InputError.of("", f"expected {what}; there are: {found}")
-    return subjects[name]
+    if not subjects:
+        what = "expected a run, or a survey or what was found in it, found nothing that can be corrected"
+        raise InputError.of("", f"{what}; beside a run that learned from a survey, name that survey too")
+    first, known = next(iter(subjects)), ", ".join(subjects)
+    if name is None and len(subjects) > 1:
+        raise InputError.of("", f"several were named ({known}): add --name {shlex.quote(first)}, or another of them")
+    if name is not None and name not in subjects:
+        raise InputError.of(f"--name {name}", f"expected one of those that were named: {known}")
+    return subjects[name or first]
 
 
 def _progress(state: Mapping[str, Any]) -> str:

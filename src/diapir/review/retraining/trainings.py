@@ -150,7 +150,8 @@ def model_for(subject: Subject, models: Mapping[str, Path]) -> Path:
         return next(iter(models.values()))
     found = f"found {len(models)}" if models else "found none"
     what = f"expected the run that learned from this survey, or one model to go on with, {found}"
-    raise InputError.of("", f"{what}; name it when the page is opened")
+    example = "diapir review train survey.zarr salt.zarr RUN, or diapir serve survey.zarr salt.zarr RUN"
+    raise InputError.of("", f"{what}; name the run too: {example}")
 
 
 def _require_ready(subject: Subject) -> None:
