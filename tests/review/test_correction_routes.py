@@ -156,7 +156,7 @@ def test_a_suggestion_is_answered_once(client: TestClient) -> None:
         ("GET", "/api/suggestions/survey/zz/mask", b"", 422, ""),
         ("POST", "/api/corrections/survey/retraining", b"", 409, "nothing was corrected yet"),
         ("POST", "/api/corrections/survey/retraining/stop", b"", 409, "nothing to stop"),
-        ("GET", "/api/corrections/survey/retraining/pictures/000.png", b"", 404, "no such picture"),
+        ("GET", "/api/corrections/survey/retraining/1/pictures/000.png", b"", 404, "no such picture"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_words(

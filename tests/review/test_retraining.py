@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from diapir.data.tiles import UNKNOWN, read_data
 from diapir.faults import InputError
@@ -22,9 +24,10 @@ from diapir.review.corrections.subjects import Subject, SurveySubject, TileSubje
 from diapir.review.corrections.targets import Target
 from diapir.review.retraining import trainings as retraining
 from diapir.review.retraining.process import fine_tuning_recipe, retrain
+from diapir.review.retraining.routes import retraining_routes
 from diapir.review.retraining.sets import control_sections, corrected_masks, fold_behind, labels_to_learn, write_labels
 from diapir.review.retraining.trainings import Retrainings, model_for, say
-from diapir.runs import locked_folder, read_json, write_json
+from diapir.runs import locked_folder, read_json, write_bytes, write_json
 from diapir.volume.labels import read_labels
 from fake_review import FIRST_INLINE, LABELLED, opened, salt_of_survey
 
@@ -127,10 +130,9 @@ def test_a_survey_is_learned_from_and_judged_on_the_same_pixels(review: Path) ->
     assert state["next"].startswith(
         f"diapir survey segment {review / 'survey.zarr'} --model {review / 'salt.zarr'}.corr"
     )
-    picture = trainings.picture(subject, state["result"]["pictures"][0])
+    picture = trainings.picture(subject, state["number"], state["result"]["pictures"][0])
     assert picture is not None
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert trainings.picture(subject, "../job.json") is None
     data = read_data(subject.store.folder / "retraining/001/run/survey_tiles").labelled
     assert data.masks is not None
     assert {name.rpartition("-s")[0] for name in data.ids} >= {"inline-110", "inline-130"}
@@ -210,6 +212,24 @@ def test_a_training_is_known_and_can_be_stopped_from_its_first_moment(
     assert other.begin(subject, tmp_path)["number"] == 2, "the lock went with the process"
     other.stop(subject)
     wait_for_end(other, subject)
+
+
+def test_pictures_are_those_of_the_training_that_is_asked_for(tmp_path: Path) -> None:
+    subject: Any = SimpleNamespace(name="salt", store=CorrectionStore(tmp_path, "x"), run=None)
+    for number in ("001", "002"):
+        write_json(tmp_path / "retraining" / number / "result.json", {"pictures": ["000.png"], "targets": []})
+        write_bytes(tmp_path / "retraining" / number / "pictures" / "000.png", number.encode())
+    say(tmp_path / "retraining" / "003", "training", "")
+    app = FastAPI()
+    app.include_router(retraining_routes(lambda _: subject, models={}))
+    client = TestClient(app)
+    home = "/api/corrections/salt/retraining"
+    assert [client.get(f"{home}/{number}/pictures/000.png").text for number in (1, 2)] == ["001", "002"]
+    for number, name in ((2, "001.png"), (3, "000.png"), (4, "000.png")):
+        assert client.get(f"{home}/{number}/pictures/{name}").status_code == 404
+    for address in ("0/pictures/000.png", "1/pictures/..%2Fresult.json", "x/pictures/000.png"):
+        assert client.get(f"{home}/{address}").status_code in (404, 422)
+    assert client.get(home).json()["number"] == 3
 
 
 def test_many_can_look_at_a_training_at_once_and_leave_no_trace(

@@ -42,11 +42,15 @@ def retraining_routes(subject_of: Callable[[str], Subject], *, models: Mapping[s
         with in_words(faulty=409):
             return trainings.stop(subject_of(source))
 
-    @routes.get("/pictures/{name}", response_class=FileResponse, responses=_PICTURE | refused(404, 422, 502))
-    def retraining_picture(source: str, name: Annotated[str, Path(pattern=r"^[0-9]{3}\.png$")]) -> FileResponse:
+    @routes.get("/{number}/pictures/{name}", response_class=FileResponse, responses=_PICTURE | refused(404, 422, 502))
+    def retraining_picture(
+        source: str,
+        number: Annotated[int, Path(ge=1, le=999_999, description="of the training, as its state has it")],
+        name: Annotated[str, Path(pattern=r"^[0-9]{3}\.png$")],
+    ) -> FileResponse:
         """A section or tile before and after."""
         with in_words():
-            path = trainings.picture(subject_of(source), name)
+            path = trainings.picture(subject_of(source), number, name)
         if path is None or not path.is_file():
             raise HTTPException(404, detail="there is no such picture")
         return FileResponse(path, media_type="image/png")

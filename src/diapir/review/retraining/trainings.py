@@ -111,12 +111,12 @@ class Retrainings:
             _terminate(pid)
         return self.state(subject)
 
-    def picture(self, subject: Subject, name: str) -> Path | None:
-        """A picture of the latest training, if it is one of those that its result names."""
-        state = self.state(subject)
-        if name not in state.get("result", {}).get("pictures", []):
+    def picture(self, subject: Subject, number: int, name: str) -> Path | None:
+        """A picture of a training that is done, if it is one of those that its result names."""
+        folder = subject.store.folder / FOLDER / f"{number:03}"
+        if not (folder / RESULT).is_file() or name not in read_json(folder / RESULT).get("pictures", []):
             return None
-        return subject.store.folder / FOLDER / f"{state['number']:03}" / "pictures" / name
+        return folder / "pictures" / name
 
     def _is_running(self, home: Path) -> bool:
         process = self._begun.get(home)
