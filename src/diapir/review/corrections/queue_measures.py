@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from diapir.data.statistics import TileStatistics, tile_statistics
 from diapir.data.tiles import read_data
 from diapir.faults import InputError
+from diapir.pipeline.members import steps_behind
 from diapir.pipeline.plan import SURVEY_TILES
 from diapir.pipeline.predictions import Predictions, read_predictions
 from diapir.predict.comparing import boundary_px
@@ -186,9 +187,9 @@ class _Part:
 
 
 def _members(subject: TileSubject) -> list[Predictions]:
-    """What each model behind the run says; of a run that keeps none of it, its submission's."""
-    steps = [step.name for step in subject.run.recipe.all_steps if isinstance(step, PredictStep)]
-    found = [read_predictions(subject.run.folder / name) for name in steps]
+    """What each model behind the submission says, as the viewer has it; of a run that keeps none, the submission's."""
+    behind = steps_behind(subject.run.folder, subject.run.recipe)
+    found = [read_predictions(subject.run.folder / step.name) for step in behind if isinstance(step, PredictStep)]
     alike = [each for each in found if np.array_equal(each.rows, subject.predictions.rows)]
     return alike or [subject.predictions]
 
