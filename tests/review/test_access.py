@@ -1,14 +1,14 @@
 """Who may ask: names, pages, tokens and paths."""
 
 import string
-from urllib.parse import quote
+from dataclasses import replace
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from diapir.review.service.access import (
-    COOKIE,
     Security,
     cookie_value,
     has_token,
@@ -92,7 +92,7 @@ def test_another_site_may_lead_here_and_no_more(site: str) -> None:
 def test_the_token_or_its_cookie_opens() -> None:
     assert has_token(OPEN, authorization=f"Bearer {TOKEN}", cookies="")
     assert has_token(OPEN, authorization=f"bearer  {TOKEN}", cookies="")
-    assert has_token(OPEN, authorization="", cookies=f"a=b; {COOKIE}={cookie_value(TOKEN)}")
+    assert has_token(OPEN, authorization="", cookies=f"a=b; {OPEN.cookie}={cookie_value(TOKEN)}")
     assert has_token(CLOSED, authorization="", cookies="")
 
 
@@ -100,9 +100,24 @@ def test_the_token_or_its_cookie_opens() -> None:
 def test_nothing_else_opens(value: str) -> None:
     assert not has_token(OPEN, authorization=f"Bearer {value}", cookies="")
     assert not has_token(OPEN, authorization=value, cookies="")
-    assert not has_token(OPEN, authorization="", cookies=f"{COOKIE}={value}")
+    assert not has_token(OPEN, authorization="", cookies=f"{OPEN.cookie}={value}")
     assert not has_token(OPEN, authorization=f"Basic {TOKEN}", cookies="")
-    assert not has_token(OPEN, authorization="", cookies=f"{COOKIE}={TOKEN}"), "the cookie is not the token"
+    assert not has_token(OPEN, authorization="", cookies=f"{OPEN.cookie}={TOKEN}"), "the cookie is not the token"
+
+
+def test_servers_at_two_ports_have_cookies_of_their_own() -> None:
+    one, other = (replace(OPEN, port=port) for port in (8000, 8001))
+    cookies = f"{one.cookie}={cookie_value(TOKEN)}"
+    assert has_token(one, authorization="", cookies=cookies)
+    assert not has_token(other, authorization="", cookies=cookies)
+
+
+@pytest.mark.parametrize("token", ["with+plus+signs/and=more", "a&b;c#d?e%20f-and-more", "50%-of-it-and-more"])
+def test_a_token_of_any_signs_is_brought_by_an_address(token: str) -> None:
+    security = replace(OPEN, token=token)
+    assert query_token(security, urlencode({"token": token})) is True
+    assert query_token(security, f"a=b&token={quote(token)}&c") is True
+    assert query_token(replace(OPEN, token="with+plus+signs"), "token=with+plus+signs") is True
 
 
 def test_an_address_may_bring_the_token() -> None:

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from diapir.review.service.access import COOKIE, Security, cookie_value
+from diapir.review.service.access import Security, cookie_value
 from diapir.review.service.counts import Counts, new_counts
 from diapir.review.service.guard import Guard
 from diapir.review.service.limits import Limits
@@ -183,7 +183,7 @@ def test_a_request_has_one_name(port: int, hosts: bytes) -> None:
 
 
 def test_a_token_is_wanted_and_becomes_a_cookie() -> None:
-    with client(security=Security(token=TOKEN)) as asked:
+    with client(security=Security(token=TOKEN, port=8000)) as asked:
         refused = asked.get("/", headers={"Accept": "text/html"})
         assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
         assert "<h1>401" in refused.text
@@ -193,7 +193,7 @@ def test_a_token_is_wanted_and_becomes_a_cookie() -> None:
         assert asked.get("/healthz").status_code == 200
         assert asked.get("/size", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
         welcome = asked.get(f"/?token={TOKEN}")
-        assert welcome.headers["set-cookie"] == f"{COOKIE}={cookie_value(TOKEN)}; HttpOnly; Path=/; SameSite=strict"
+        assert welcome.headers["set-cookie"] == f"diapir-8000={cookie_value(TOKEN)}; HttpOnly; Path=/; SameSite=strict"
         assert TOKEN not in welcome.text + str(welcome.headers)
         assert asked.get("/size").status_code == 200
         assert asked.get("/").text == "page"

@@ -12,12 +12,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from diapir.faults import InputError
+from diapir.review import serve as serving
 from diapir.review.serve import serve
+from diapir.review.service.access import Security, query_token
 from fake_service import npy, served_run, smooth_greys
 
 TOKEN = "a-token-of-enough-signs"
@@ -93,6 +96,17 @@ def test_a_port_that_is_taken_is_told() -> None:
 def test_an_address_of_nobody_is_told(host: str, port: int, words: str) -> None:
     with pytest.raises(InputError, match=words):
         serve([], host=host, port=port)
+
+
+def test_the_browser_is_opened_with_the_token_as_addresses_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, token = list[str](), "a+b/c=d&e%20f#and-more"
+    monkeypatch.setattr(serving.webbrowser, "open", opened.append)
+    monkeypatch.setattr(serving.uvicorn.Server, "run", lambda *_, **__: None)
+    serve([], port=0, token=token, open_browser=True)
+    (address,) = opened
+    found = urlsplit(address)
+    assert query_token(Security(token=token), found.query) is True
+    assert (found.path, found.fragment) == ("/", "")
 
 
 def test_a_folder_that_is_nothing_is_told(tmp_path: Path) -> None:

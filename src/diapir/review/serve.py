@@ -5,7 +5,9 @@ import ipaddress
 import socket
 import webbrowser
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlencode
 
 import uvicorn
 from fastapi import APIRouter
@@ -50,14 +52,14 @@ def serve(
     raise_if_any(_faults_of_token(token))
     listener = _listen(host, port)
     try:
-        address = str(listener.getsockname()[0])
-        security = _security(address, host, token=token, names=names)
+        address, port = str(listener.getsockname()[0]), int(listener.getsockname()[1])
+        security = replace(_security(address, host, token=token, names=names), port=port)
         sources = open_sources(paths)
         app = build_app(sources, security=security, limits=limits, rooms=rooms_of(sources))
-        told = f"http://{_spoken(address)}:{listener.getsockname()[1]}/"
+        told = f"http://{_spoken(address)}:{port}/"
         print(f"{told} serves {', '.join([*sources.models, *sources.surveys])}; Ctrl-C ends it", flush=True)
         if open_browser:
-            webbrowser.open(f"{told}?token={token}" if token else told)
+            webbrowser.open(f"{told}?{urlencode({'token': token})}" if token else told)
         config = uvicorn.Config(
             app,
             http=bounded_http(limits),

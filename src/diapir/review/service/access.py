@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
-COOKIE = "diapir"
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?)(?::([0-9]{1,5}))?")
 _SAFE_FETCHES = ("same-origin", "none", "")
+_MOST_FIELDS = 100
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -23,11 +23,18 @@ class Security:
         names: besides numbers, those by which the service may be called; lower case.
         is_open: whether it is bound to more than the loopback address: then any number of an interface will do.
         token: that is wanted; None where the loopback address alone is served.
+        port: that it listens at.
     """
 
     names: frozenset[str] = frozenset({"localhost"})
     is_open: bool = False
     token: str | None = None
+    port: int = 0
+
+    @property
+    def cookie(self) -> str:
+        """Name of the cookie: browsers send those of one port of a machine to all others, and keep one of each name."""
+        return f"diapir-{self.port}"
 
     def __post_init__(self) -> None:
         assert self.token or not self.is_open, "what others can reach wants a token"
@@ -71,15 +78,17 @@ def has_token(security: Security, *, authorization: str, cookies: str) -> bool:
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return _same(value.strip(), security.token)
-    return _same(_cookie(cookies), cookie_value(security.token))
+    return _same(_cookie(cookies, security.cookie), cookie_value(security.token))
 
 
 def query_token(security: Security, query: str) -> bool | None:
     """Whether an address brings the right token; None where it brings none."""
-    found = parse_qs(query, max_num_fields=100).get("token") if "token=" in query and query.count("&") < 100 else None
-    if security.token is None or not found:
+    if security.token is None or query.count("&") >= _MOST_FIELDS:
         return None
-    return _same(found[0], security.token)
+    fields = (field.partition("=") for field in query.split("&"))
+    # Not as a form has it, where + stands for a blank: in a token it is a sign as any other, and blanks are none.
+    found = next((unquote(value) for name, _, value in fields if name == "token" and value), None)
+    return None if found is None else _same(found, security.token)
 
 
 def cookie_value(token: str) -> str:
@@ -106,9 +115,9 @@ def _with_port(place: str, scheme: str) -> str:
     return f"{found[1].lower()}:{found[2] or _DEFAULT_PORTS[scheme]}" if found else ""
 
 
-def _cookie(header: str) -> str:
+def _cookie(header: str, name: str) -> str:
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        found = SimpleCookie(header).get(name)
     except CookieError:
         return ""
     return found.value if found else ""

@@ -10,7 +10,6 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diapir.review.service.access import (
-    COOKIE,
     Security,
     cookie_value,
     has_token,
@@ -106,8 +105,7 @@ class Guard:
         if scope["path"] == "/" and scope["method"] == "GET":
             is_right = query_token(security, scope["query_string"].decode("latin-1"))
             if is_right:
-                assert security.token is not None
-                return _welcome(security.token)
+                return _welcome(security)
         if has_token(security, authorization=headers.get("authorization", ""), cookies=headers.get("cookie", "")):
             return None
         what = "this wants its token: open http://ADDRESS/?token=TOKEN, or send it as Authorization: Bearer TOKEN"
@@ -258,11 +256,12 @@ def _replay(held: bytearray, receive: Receive) -> Receive:
     return replay
 
 
-def _welcome(token: str) -> Response:
+def _welcome(security: Security) -> Response:
     """The cookie for the token, and the way on to the address without it, which no list of visited pages then keeps."""
     text = page_text("diapir", '<p><a href="/">Go on</a></p>', head='<meta http-equiv="refresh" content="0;url=/">\n')
     answer = HTMLResponse(text)
-    answer.set_cookie(COOKIE, cookie_value(token), httponly=True, samesite="strict", path="/")
+    assert security.token is not None
+    answer.set_cookie(security.cookie, cookie_value(security.token), httponly=True, samesite="strict", path="/")
     return answer
 
 
