@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -79,6 +80,24 @@ def test_a_larger_body_is_refused(is_told: bool) -> None:
         answer = asked.post("/size", content=content)
     assert answer.status_code == 413
     assert "at most 1000 bytes" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_the_masks_of_a_section_may_be_longer_than_other_bodies(is_told: bool) -> None:
+    section, limits = "/api/corrections/salt/look/inline/7/mask", replace(SMALL, mask_bytes=3000, bodies_bytes=3000)
+
+    def status(path: str, size: int) -> int:
+        content: Any = b"x" * size if is_told else iter([b"x" * (size - 400), b"x" * 400])
+        return asked.post(path, content=content).status_code
+
+    with client(limits=limits) as asked:
+        assert status(section, 3000) == 405, "the guard lets it through to an application that has no such route"
+        assert status(section, 3001) == 413
+        assert status(section.replace("mask", "other"), 1001) == 413
+        assert status("/size", 1001) == 413
+    with client() as asked:
+        assert status(section, 1000) == 405
+        assert status(section, 1001) == 413
 
 
 def test_a_body_that_is_told_to_be_huge_is_refused_before_it_comes(port: int) -> None:

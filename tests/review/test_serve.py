@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,6 +23,7 @@ from diapir.faults import InputError
 from diapir.review import serve as serving
 from diapir.review.serve import serve
 from diapir.review.service.access import Security, query_token
+from diapir.review.service.limits import USUAL
 from fake_service import npy, served_run, smooth_greys
 
 TOKEN = "a-token-of-enough-signs"
@@ -107,6 +110,22 @@ def test_the_browser_is_opened_with_the_token_as_addresses_have_it(monkeypatch: 
     found = urlsplit(address)
     assert query_token(Security(token=token), found.query) is True
     assert (found.path, found.fragment) == ("/", "")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "mask_bytes"),
+    [
+        ([], 0),
+        ([(40, 32, 120)], 2 * 40 * 120),
+        ([(9, 9, 9), (500, 6000, 3000)], 2 * 6000 * 3000),
+        ([(9, 10**5, 10**5)], 1 << 28),
+    ],
+)
+def test_there_is_room_to_save_the_largest_section(shapes: list[tuple[int, int, int]], mask_bytes: int) -> None:
+    grids: list[Any] = [SimpleNamespace(shape=shape, num_samples=shape[2]) for shape in shapes]
+    limits = serving.with_masks(USUAL, grids)
+    assert limits.mask_bytes == mask_bytes <= limits.bodies_bytes
+    assert limits.memory_bytes >= USUAL.memory_bytes + max(mask_bytes - USUAL.bodies_bytes, 0)
 
 
 def test_a_folder_that_is_nothing_is_told(tmp_path: Path) -> None:

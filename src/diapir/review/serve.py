@@ -4,7 +4,7 @@ import errno
 import ipaddress
 import socket
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
@@ -22,8 +22,10 @@ from diapir.review.sources import Sources, open_sources
 from diapir.review.viewer.page_routes import page_routes
 from diapir.review.viewer.survey_routes import survey_routes
 from diapir.review.viewer.tile_routes import tile_routes
+from diapir.volume.store import Grid
 
 _SHORTEST_TOKEN = 16
+_MOST_MASK_BYTES = 1 << 28  # a mask before and after of 134 million pixels: more than a page can draw
 _HOW_TO_TOKEN = "python -c 'import secrets; print(secrets.token_urlsafe())' makes one"
 
 
@@ -55,6 +57,7 @@ def serve(
         address, port = str(listener.getsockname()[0]), int(listener.getsockname()[1])
         security = replace(_security(address, host, token=token, names=names), port=port)
         sources = open_sources(paths)
+        limits = with_masks(limits, [each.grid for each in sources.surveys.values()])
         app = build_app(sources, security=security, limits=limits, rooms=rooms_of(sources))
         told = f"http://{_spoken(address)}:{port}/"
         print(f"{told} serves {', '.join([*sources.models, *sources.surveys])}; Ctrl-C ends it", flush=True)
@@ -84,6 +87,13 @@ def rooms_of(sources: Sources) -> list[APIRouter]:
         survey_routes(sources.surveys),
         correction_routes(sources),
     ]
+
+
+def with_masks(limits: Limits, grids: Iterable[Grid]) -> Limits:
+    """The same limits, with room for what saving a mask of the largest section of some surveys sends."""
+    pixels = max((max(grid.shape[:2]) * grid.num_samples for grid in grids), default=0)
+    mask_bytes = min(2 * pixels, _MOST_MASK_BYTES)
+    return replace(limits, mask_bytes=mask_bytes, bodies_bytes=max(limits.bodies_bytes, mask_bytes))
 
 
 def _faults_of_token(token: str | None) -> list[Fault]:

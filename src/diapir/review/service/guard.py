@@ -1,6 +1,7 @@
 """What every request passes first: who asks, how much, how long, and how many at once; and headers of every answer."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, MutableMapping
 from typing import Any
@@ -23,6 +24,7 @@ from diapir.review.service.limits import Limits
 from diapir.review.service.refusals import page_text, refusal_answer, wants_page
 
 HEALTH = "/healthz"
+_MASKS = re.compile(r"/api/corrections/[^/]+/look/(inline|crossline)/[^/]+/mask")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _POLICY = (
     b"default-src 'self'; img-src 'self' data: blob:; style-src 'self'; object-src 'none'; base-uri 'none'; "
@@ -141,17 +143,19 @@ class Guard:
         """
         headers, limits = Headers(scope=scope), self._limits
         closing = {"Connection": "close"}
-        most = f"expected a body of at most {limits.body_bytes} bytes"
+        most_bytes = max(limits.body_bytes, limits.mask_bytes if _saves_masks(scope) else 0)
+        most = f"expected a body of at most {most_bytes} bytes"
         told = headers.get("content-length", "0")
-        if not (told.isascii() and told.isdigit()) or len(told) > 18 or int(told) > limits.body_bytes:
+        if not (told.isascii() and told.isdigit()) or len(told) > 18 or int(told) > most_bytes:
             if "expect" not in headers:
                 await _drop(receive, limits.body_bytes * _DROPPED_BODIES)
             return self._refuse(scope, 413, f"{most}, found {told[:18]}", headers=closing)
+        wait_s = limits.body_s * most_bytes / limits.body_bytes
         try:
-            async with asyncio.timeout(limits.body_s):
-                status, is_more = await self._collect(receive, held)
+            async with asyncio.timeout(wait_s):
+                status, is_more = await self._collect(receive, held, most_bytes=most_bytes)
         except TimeoutError:
-            what = f"expected the whole body within {limits.body_s:g} seconds"
+            what = f"expected the whole body within {wait_s:g} seconds"
             return self._refuse(scope, 408, what, headers=closing)
         if status is None:
             return None
@@ -161,7 +165,7 @@ class Guard:
             return self._refuse(scope, 413, f"{most}, found more", headers=closing)
         return self._later(scope, "too much is being sent", headers=closing)
 
-    async def _collect(self, receive: Receive, held: bytearray) -> tuple[int | None, bool]:
+    async def _collect(self, receive: Receive, held: bytearray, *, most_bytes: int) -> tuple[int | None, bool]:
         """Read a body into `held`; the status where it is too large, or too much with others, and whether more comes.
 
         Raises:
@@ -172,7 +176,7 @@ class Guard:
             if (message := await _next(receive)) is None:
                 raise _Left
             chunk, is_more = message.get("body", b""), message.get("more_body", False)
-            if len(held) + len(chunk) > self._limits.body_bytes:
+            if len(held) + len(chunk) > most_bytes:
                 return 413, is_more
             if self._body_bytes + len(chunk) > self._limits.bodies_bytes:
                 return 503, is_more
@@ -219,6 +223,11 @@ class Guard:
 
 class _Left(Exception):
     """The client closed its connection."""
+
+
+def _saves_masks(scope: Scope) -> bool:
+    """Whether a body is a mask before and after, which may be longer than any image that is taken."""
+    return scope["method"] == "POST" and _MASKS.fullmatch(scope["path"]) is not None
 
 
 async def _next(receive: Receive) -> MutableMapping[str, Any] | None:

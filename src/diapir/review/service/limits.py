@@ -13,8 +13,9 @@ class Limits:
 
     Args:
         body_bytes: of one request's body.
+        mask_bytes: of the body with a section's mask before and after, where that is longer than other bodies may be.
         bodies_bytes: of all the bodies that are held at once.
-        body_s: time in which a body has to be there.
+        body_s: time in which a body has to be there; of a longer one in proportion.
         pixels: of one image or section, known from its header before it is decoded; of a narrow one, with what it is
             padded by.
         answer_s: time in which an answer has to be given, with its way through the nets.
@@ -29,6 +30,7 @@ class Limits:
     """
 
     body_bytes: int = 24 * _MIB
+    mask_bytes: int = 0
     bodies_bytes: int = 96 * _MIB
     body_s: float = 20.0
     pixels: int = 1 << 22
@@ -46,7 +48,9 @@ class Limits:
     def memory_bytes(self) -> int:
         """What all requests together take at most, besides the nets and their batches."""
         coding = self.coders * (self.pixels * CODING_BYTES + 4 * self.body_bytes)
-        return self.bodies_bytes + coding + self.waiting_pixels * WAITING_BYTES
+        # Masks are saved one after another.
+        saving = self.mask_bytes // 2 * CODING_BYTES
+        return self.bodies_bytes + coding + saving + self.waiting_pixels * WAITING_BYTES
 
 
 CODING_BYTES = 96
