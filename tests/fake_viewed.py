@@ -22,7 +22,7 @@ from fake_stores import fake_store
 from fake_training import tiny_recipe
 
 MEMBERS = ("left-says", "right-says")
-_STEPS = [
+_STEPS: list[dict[str, Any]] = [
     {"do": "train", "name": "left"},
     {"do": "train", "name": "right"},
     {"do": "predict", "name": "left-says", "of": "left"},
@@ -30,9 +30,13 @@ _STEPS = [
     {"do": "blend", "name": "both", "of": list(MEMBERS)},
     {"do": "submit", "of": "both"},
 ]
-EDITED = [*_STEPS[:-1], {"do": "post-process", "name": "edited", "of": "both"}, {"do": "submit", "of": "edited"}]
+EDITED: list[dict[str, Any]] = [
+    *_STEPS[:-1],
+    {"do": "post-process", "name": "edited", "of": "both"},
+    {"do": "submit", "of": "edited"},
+]
 """The masks of the blend are edited."""
-BLENDED_MASKS = [
+BLENDED_MASKS: list[dict[str, Any]] = [
     *_STEPS[:4],
     {"do": "post-process", "name": "left-edited", "of": "left-says"},
     {"do": "blend", "name": "both", "of": ["left-edited", "right-says"]},

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -55,7 +56,7 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     script = folder / "wait.sh"
     script.write_text("#!/bin/sh\nexec sleep 60\n")
     script.chmod(0o755)
-    monkeypatch.setattr(retraining.sys, "executable", str(script))
+    monkeypatch.setattr(sys, "executable", str(script))
     store = CorrectionStore(folder / "salt.corrections", "x")
     mask = np.zeros((4, 5), np.uint8)
     save_mask(store, Target("tile", "a"), before=mask, after=1 - mask, who="Ada", original=lambda: mask)
@@ -216,9 +217,9 @@ def test_a_training_is_known_and_can_be_stopped_from_its_first_moment(
 
 def test_pictures_are_those_of_the_training_that_is_asked_for(tmp_path: Path) -> None:
     subject: Any = SimpleNamespace(name="salt", store=CorrectionStore(tmp_path, "x"), run=None)
-    for number in ("001", "002"):
-        write_json(tmp_path / "retraining" / number / "result.json", {"pictures": ["000.png"], "targets": []})
-        write_bytes(tmp_path / "retraining" / number / "pictures" / "000.png", number.encode())
+    for folder in ("001", "002"):
+        write_json(tmp_path / "retraining" / folder / "result.json", {"pictures": ["000.png"], "targets": []})
+        write_bytes(tmp_path / "retraining" / folder / "pictures" / "000.png", folder.encode())
     say(tmp_path / "retraining" / "003", "training", "")
     app = FastAPI()
     app.include_router(retraining_routes(lambda _: subject, models={}))
@@ -258,7 +259,7 @@ def test_the_process_of_the_page_is_never_stopped(tmp_path: Path, monkeypatch: p
     subject, killed = stand_in(tmp_path, monkeypatch), list[int]()
     home = subject.store.folder / "retraining"
     say(home / "001", "training", "")
-    monkeypatch.setattr(retraining.os, "kill", lambda pid, number: killed.append(pid))
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append(pid))
     with locked_folder(home):
         assert (home / ".lock").read_text() == str(os.getpid())
         Retrainings().stop(subject)
@@ -274,9 +275,9 @@ def test_the_process_of_the_page_is_never_stopped(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_the_next_command_names_places_as_they_were_named(survey: str, salt: str, words: str) -> None:
-    stores: list[Any] = [SimpleNamespace(path=Path(name)) for name in (survey, salt)]
+    both: list[Any] = [SimpleNamespace(path=Path(name)) for name in (survey, salt)]
     store = corrections_beside(Path(salt), identity="x")
-    subject = SurveySubject("survey", *stores, None, store)
+    subject = SurveySubject("survey", both[0], both[1], None, store)
     told = retraining._next_command(subject, store.folder / "retraining" / "001" / "run")
     assert told == f"diapir survey segment {words} --out salt-corrected.zarr"
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvicorn
 
 from diapir.faults import InputError
 from diapir.review import serve as serving
@@ -103,8 +105,8 @@ def test_an_address_of_nobody_is_told(host: str, port: int, words: str) -> None:
 
 def test_the_browser_is_opened_with_the_token_as_addresses_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     opened, token = list[str](), "a+b/c=d&e%20f#and-more"
-    monkeypatch.setattr(serving.webbrowser, "open", opened.append)
-    monkeypatch.setattr(serving.uvicorn.Server, "run", lambda *_, **__: None)
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
     serve([], port=0, token=token, open_browser=True)
     (address,) = opened
     found = urlsplit(address)

@@ -48,7 +48,7 @@ class Limits:
     def memory_bytes(self) -> int:
         """What all requests together take at most, besides the nets and their batches."""
         coding = self.coders * (self.pixels * CODING_BYTES + 4 * self.body_bytes)
-        # Masks are saved one after another.
+        # The masks of one survey are saved one after another.
         saving = self.mask_bytes // 2 * CODING_BYTES
         return self.bodies_bytes + coding + saving + self.waiting_pixels * WAITING_BYTES
 
