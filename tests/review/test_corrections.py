@@ -85,6 +85,15 @@ def test_what_is_saved_is_found_with_who_and_when_and_what_was_there(tmp_path: P
     assert not (now(store, Target("tile", "b"))).any()
 
 
+@pytest.mark.parametrize(("named", "inside"), [(".", "salt.zarr"), ("..", "salt.zarr/mask"), ("", "salt.zarr")])
+def test_corrections_of_the_folder_one_is_in_lie_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, inside: str
+) -> None:
+    (tmp_path / inside).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / inside)
+    assert corrections_beside(Path(named), identity="x").folder == tmp_path / "salt.zarr.corrections"
+
+
 def test_a_save_on_an_older_state_takes_in_what_came_between(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     save(store, empty(), drawn((0, 0), (1, 1)), who="Ada")

@@ -51,7 +51,9 @@ class Saved(NamedTuple):
 
 def corrections_beside(path: Path, *, identity: str) -> CorrectionStore:
     """The corrections of a run's folder or of a store; nothing is made."""
-    return CorrectionStore(path.with_name(path.name + SUFFIX), identity)
+    # The folder that one is in, or the one above it, has a name only where it is written out.
+    named = path.resolve() if path.name in ("", "..") else path
+    return CorrectionStore(named.with_name(named.name + SUFFIX), identity)
 
 
 def newest(records: Iterable[Correction], target: Target) -> Correction | None:
