@@ -233,6 +233,19 @@ def test_pictures_are_those_of_the_training_that_is_asked_for(tmp_path: Path) ->
     assert client.get(home).json()["number"] == 3
 
 
+def test_why_a_training_failed_is_told_without_its_place(tmp_path: Path) -> None:
+    subject: Any = SimpleNamespace(name="salt", store=CorrectionStore(tmp_path, "x"), run=None)
+    say(
+        tmp_path / "retraining" / "001",
+        "failed",
+        f"{tmp_path}/retraining/001/labels: expected two sections; label another",
+    )
+    app = FastAPI()
+    app.include_router(retraining_routes(lambda _: subject, models={}))
+    told = TestClient(app).get("/api/corrections/salt/retraining").json()
+    assert told["words"] == "labels: expected two sections; label another"
+
+
 def test_many_can_look_at_a_training_at_once_and_leave_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

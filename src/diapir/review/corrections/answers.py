@@ -52,7 +52,12 @@ def in_words(*, faulty: int = 502) -> Iterator[None]:
 
 def words_of(error: InputError) -> str:
     """The faults, without where on the disk they are."""
-    return _FOLDERS.sub("", "; ".join(fault.what for fault in error.faults))
+    return without_places("; ".join(fault.what for fault in error.faults))
+
+
+def without_places(words: str) -> str:
+    """The same, with the last part alone of each place on this machine."""
+    return _FOLDERS.sub("", words)
 
 
 class Findings:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.responses import FileResponse
 
-from diapir.review.corrections.answers import in_words, refused
+from diapir.review.corrections.answers import in_words, refused, without_places
 from diapir.review.corrections.subjects import Subject
 from diapir.review.retraining.trainings import Retrainings, model_for
 
@@ -24,7 +24,7 @@ def retraining_routes(subject_of: Callable[[str], Subject], *, models: Mapping[s
     def retraining_state(source: str) -> dict[str, Any]:
         """How far the latest training is, or what it came to."""
         with in_words():
-            return trainings.state(subject_of(source))
+            return _told(trainings.state(subject_of(source)))
 
     @routes.post("", responses=refused(404, 409, 422, 502))
     def begin_retraining(
@@ -34,13 +34,13 @@ def retraining_routes(subject_of: Callable[[str], Subject], *, models: Mapping[s
         """Begin training on everything that was corrected."""
         subject = subject_of(source)
         with in_words(faulty=409):
-            return trainings.begin(subject, model_for(subject, models), epochs=epochs)
+            return _told(trainings.begin(subject, model_for(subject, models), epochs=epochs))
 
     @routes.post("/stop", responses=refused(404, 409, 422, 502))
     def stop_retraining(source: str) -> dict[str, Any]:
         """Ask it to end."""
         with in_words(faulty=409):
-            return trainings.stop(subject_of(source))
+            return _told(trainings.stop(subject_of(source)))
 
     @routes.get("/{number}/pictures/{name}", response_class=FileResponse, responses=_PICTURE | refused(404, 422, 502))
     def retraining_picture(
@@ -56,3 +56,7 @@ def retraining_routes(subject_of: Callable[[str], Subject], *, models: Mapping[s
         return FileResponse(path, media_type="image/png")
 
     return routes
+
+
+def _told(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {**state, "words": without_places(state["words"])}
