@@ -75,7 +75,8 @@ def path(data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    run_recipe(recipe([{"name": "threshold", "cut": "tuned"}]), out, data_path=path)
+    edits = [{"name": "threshold", "cut": "tuned"}, {"name": "small_salt", "smaller_than": "tuned"}]
+    run_recipe(recipe(edits), out, data_path=path)
     return out
 
 

@@ -216,6 +216,37 @@ def test_every_edit_is_scored_against_the_masks_before_it() -> None:
     assert (gains[1].low, gains[1].high) == (0, 0)
 
 
+def by_size(name: str = "small_salt") -> Edit:
+    return Edit(name, by_size=lambda masks, size: remove_small_salt(masks, smaller_than=size))
+
+
+def test_a_tuned_size_is_the_one_that_the_other_tiles_choose() -> None:
+    truth = np.zeros((30, 40, 40), np.uint8)
+    truth[:, :20, :20] = 1
+    called = truth.copy()
+    called[:, 30:35, 30:36] = 1  # thirty pixels too many: 40 and 80 take them away
+    called[0], truth[0] = 0, 0
+    truth[0, 10:16, 10:18] = called[0, 10:16, 10:18] = 1  # 48 pixels that 80 would take
+    masks, (record,) = apply_edits([by_size()], prediction_of(called), truth=truth)
+    assert np.array_equal(masks, truth)
+    assert (record.size, record.num_tiles, record.num_pixels) == (40, 29, 29 * 30)
+    assert record.gain is not None
+    assert record.gain.difference > 0
+    others, (again,) = apply_edits([by_size()], prediction_of(called[:3]), sizes={"small_salt": 40})
+    assert np.array_equal(others, truth[:3])
+    assert again.size == 40
+
+
+def test_a_tile_has_no_say_in_its_own_size() -> None:
+    truth = np.zeros((2, 40, 40), np.uint8)
+    called = truth.copy()
+    called[0, :3, :5] = 1  # fifteen pixels: wrong in the first tile, right in the second
+    called[1, :3, :5] = truth[1, :3, :5] = 1
+    masks, _ = apply_edits([by_size()], prediction_of(called), truth=truth)
+    assert masks[0].any(), "the second tile alone decided: 10"
+    assert not masks[1].any(), "the first tile alone decided: 20 or more"
+
+
 def test_an_edit_is_switched_off_by_its_name_and_the_record_says_so() -> None:
     masks = drawn("#..", "...")
     found, [record, other] = apply_edits(

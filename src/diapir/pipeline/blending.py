@@ -119,7 +119,8 @@ def post_process(place: Workplace, step: PostProcessStep) -> dict[str, Any]:
     masks, on_labelled = apply_edits(edits, labelled, truth=truth, without=step.edits_off)
     cut = np.full(len(source.unlabelled), tuned_cut)
     unlabelled = Prediction(place.data.unlabelled.images, source.unlabelled, has_salt[1], cut)
-    others, on_unlabelled = apply_edits(edits, unlabelled, score=before, without=step.edits_off)
+    sizes = {each.name: each.size for each in on_labelled if each.size is not None}
+    others, on_unlabelled = apply_edits(edits, unlabelled, score=before, without=step.edits_off, sizes=sizes)
     by_mosaics: dict[str, Any] = {}
     if step.rules_on:
         masks, others, by_mosaics = _by_mosaics(place, source.rows, masks, others, rules=step.rules_on)
@@ -127,6 +128,7 @@ def post_process(place: Workplace, step: PostProcessStep) -> dict[str, Any]:
     write_predictions(place.out / step.name, found)
     return by_mosaics | {
         "tuned_cut": tuned_cut,
+        "tuned_sizes": sizes,
         "score_before": before,
         "score_by_threshold": kept_curve(scores),
         "held_out": [asdict(each) for each in on_labelled],

@@ -115,12 +115,24 @@ def _edited(task: _Task, step: PostProcessStep) -> _Found:
     source = _result_of(task, step.of)
     cut = np.full(len(source.mask), kept["tuned_cut"]) if is_tuned else None
     tiles = Prediction(task.data.unlabelled.images, source.mask, source.has_salt, cut)
-    masks, _ = apply_edits(
-        build_edits(step), tiles, score=kept["score_before"] if is_guarded else None, without=step.edits_off
-    )
+    score = kept["score_before"] if is_guarded else None
+    masks, _ = apply_edits(build_edits(step), tiles, score=score, without=step.edits_off, sizes=_sizes(task, step))
     if step.rules_on:
         masks = _by_mosaics(task, masks, rules=step.rules_on)
     return _Found(masks.astype(np.float16), source.has_salt)
+
+
+def _sizes(task: _Task, step: PostProcessStep) -> dict[str, int]:
+    """The sizes of pieces that the run tuned, by the edits' names."""
+    names = {
+        edit.name for edit in step.edits if getattr(edit, "smaller_than", None) == "tuned" and edit.name not in step.off
+    }
+    if not names:
+        return {}
+    sizes = figures_of(task.run, step.name, keys=["tuned_sizes"])["tuned_sizes"]
+    if not isinstance(sizes, dict) or not all(type(sizes.get(name)) is int and sizes[name] > 0 for name in names):
+        raise InputError.of(task.run / step.name / STEP, "expected sizes of pieces; use another copy of the run")
+    return sizes
 
 
 def _by_mosaics(task: _Task, masks: Masks, *, rules: Sequence[MosaicRule]) -> Masks:

@@ -24,7 +24,6 @@ from diapir.predict.ensemble import (
 )
 from diapir.predict.postprocess import (
     START,
-    Connectivity,
     Edit,
     Masks,
     Prediction,
@@ -139,9 +138,9 @@ def _edit(section: recipe.Edit) -> Edit:
                 return Edit(section.name, lambda masks, tiles: _above_own_cut(tiles))
             return Edit(section.name, lambda masks, tiles: salt_above(tiles.probability, cut))
         case recipe.SmallSalt():
-            return Edit(section.name, lambda masks, tiles: remove_small_salt(masks, smaller_than=section.smaller_than))
+            return _small_salt(section)
         case recipe.SmallHoles():
-            return Edit(section.name, lambda masks, tiles: _filled(masks, section))
+            return _small_holes(section)
         case recipe.HasSaltGate():
             return Edit(section.name, lambda masks, tiles: _gated(masks, tiles, cut=section.cut))
         case recipe.ConstantToEmpty():
@@ -169,11 +168,24 @@ def _above_own_cut(tiles: Prediction) -> Masks:
     return salt_above(tiles.probability, tiles.cut[:, None, None].astype(tiles.probability.dtype))
 
 
-def _filled(masks: Masks, section: recipe.SmallHoles) -> Masks:
-    connectivity: Connectivity = section.connectivity
-    return fill_small_holes(
-        masks, smaller_than=section.smaller_than, connectivity=connectivity, at_border=section.at_border
-    )
+def _small_salt(section: recipe.SmallSalt) -> Edit:
+    size = section.smaller_than
+    if size == "tuned":
+        return Edit(section.name, by_size=lambda masks, tuned: remove_small_salt(masks, smaller_than=tuned))
+    return Edit(section.name, lambda masks, tiles: remove_small_salt(masks, smaller_than=size))
+
+
+def _small_holes(section: recipe.SmallHoles) -> Edit:
+    size, connectivity = section.smaller_than, section.connectivity
+
+    def filled(masks: Masks, smaller_than: int | None) -> Masks:
+        return fill_small_holes(
+            masks, smaller_than=smaller_than, connectivity=connectivity, at_border=section.at_border
+        )
+
+    if size == "tuned":
+        return Edit(section.name, by_size=filled)
+    return Edit(section.name, lambda masks, tiles: filled(masks, size))
 
 
 def _gated(masks: Masks, tiles: Prediction, *, cut: float) -> Masks:

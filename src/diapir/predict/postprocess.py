@@ -1,6 +1,6 @@
 """From probabilities to the masks that are handed in: edits in a given order, each counted, and worth what it says."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from scipy import ndimage
 from diapir.data.tiles import is_constant
 from diapir.faults import Fault, raise_if_any
 from diapir.metrics import mask_scores
+from diapir.predict.crossfit import crossed_parts
 from diapir.predict.gain import Gain, paired_gain
 
 Masks = NDArray[np.uint8]
@@ -19,6 +20,9 @@ Connectivity = Literal[4, 8]
 
 START = 0.5
 """Probability above which a pixel is salt before the first edit."""
+
+SIZES = (10, 20, 40, 80)
+"""Pixels of small pieces that are tried where their size is tuned. Source: assumed; the 28th place gives none."""
 
 _CHUNK = 512  # tiles worked on at once: what an edit needs beside its result stays below 100 MB
 
@@ -64,11 +68,13 @@ class Edit:
         name: by which it is counted and can be switched off.
         change: masks so far, and what is known of their tiles -> masks.
         only_if_score_below: leave good predictions alone: the score that they must not reach, before any edit.
+        by_size: masks so far, and a size of pieces -> masks; in place of `change` where that size is tuned.
     """
 
     name: str
-    change: Callable[[Masks, Prediction], Masks]
+    change: Callable[[Masks, Prediction], Masks] = lambda masks, _: masks
     only_if_score_below: float | None = None
+    by_size: Callable[[Masks, int], Masks] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class EditRecord:
         num_tiles, num_pixels: that it changed.
         gain: on these tiles, where their truth is known.
         left_out: why it was not applied; empty if it was.
+        size: of pieces, that all of these tiles chose where it was tuned.
     """
 
     name: str
@@ -86,6 +93,7 @@ class EditRecord:
     num_pixels: int
     gain: Gain | None = None
     left_out: str = ""
+    size: int | None = None
 
 
 def apply_edits(
@@ -95,6 +103,7 @@ def apply_edits(
     truth: Masks | None = None,
     score: float | None = None,
     without: Collection[str] = (),
+    sizes: Mapping[str, int] | None = None,
 ) -> tuple[Masks, list[EditRecord]]:
     """Masks after every edit, in the order given, and what each of them did.
 
@@ -103,6 +112,8 @@ def apply_edits(
             that were chosen on the same tiles make their gain look larger than it is.
         score: of these predictions on out-of-fold tiles, for edits that ask for it; None takes it from `truth`.
         without: names of edits to leave out.
+        sizes: of pieces, by the edits' names, that out-of-fold tiles chose; where the truth is known each tile gets the
+            one that the other tiles choose, for an honest figure.
 
     Raises:
         InputError: `without` names edits that are not there.
@@ -119,14 +130,18 @@ def apply_edits(
         if reason := _reason_against(edit, score=score, without=without):
             records.append(EditRecord(edit.name, 0, 0, left_out=reason))
             continue
-        changed = _change(masks, edit, tiles)
-        gain = None
+        gain, size = None, None
+        if edit.by_size is None:
+            changed = _change(masks, edit, tiles)
+        else:
+            own, size = _sizes(edit.by_size, masks, truth, known=(sizes or {}).get(edit.name))
+            changed = _change_by_size(masks, edit.by_size, own)
         if scores is not None and truth is not None:
             before, scores = scores, scores.copy()
             rows_changed = np.flatnonzero(changed)
             scores[rows_changed] = mask_scores(masks[rows_changed], truth[rows_changed])
             gain = paired_gain(before, scores)
-        records.append(EditRecord(edit.name, int((changed > 0).sum()), int(changed.sum()), gain=gain))
+        records.append(EditRecord(edit.name, int((changed > 0).sum()), int(changed.sum()), gain=gain, size=size))
     return masks, records
 
 
@@ -215,6 +230,35 @@ def _change(masks: Masks, edit: Edit, tiles: Prediction) -> NDArray[np.int64]:
         edited = edit.change(masks[rows], tiles.take(rows))
         changed[rows] = (edited != masks[rows]).sum(axis=(1, 2))
         masks[rows] = edited
+    return changed
+
+
+def _sizes(
+    by_size: Callable[[Masks, int], Masks], masks: Masks, truth: Masks | None, *, known: int | None
+) -> tuple[NDArray[np.int64], int]:
+    """The size of pieces for each tile, (n,), and for tiles to come."""
+    if truth is None:
+        assert known is not None, "a tuned size needs what was found on out-of-fold tiles"
+        return np.full(len(masks), known), known
+    scores = np.stack([mask_scores(by_size(masks, size), truth) for size in SIZES])
+    sizes = np.empty(len(masks), np.int64)
+    for own, others in crossed_parts(len(masks)):
+        sizes[own] = SIZES[int(scores[:, others].mean(1).argmax())]
+    return sizes, SIZES[int(scores.mean(1).argmax())]
+
+
+def _change_by_size(
+    masks: Masks, by_size: Callable[[Masks, int], Masks], sizes: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Edit masks in place, each by its own size; gives how many pixels of each tile changed, (n,)."""
+    changed = np.zeros(len(masks), np.int64)
+    for size in np.unique(sizes).tolist():
+        every = np.flatnonzero(sizes == size)
+        for chunk in _chunks(len(every)):
+            rows = every[chunk]
+            edited = by_size(masks[rows], size)
+            changed[rows] = (edited != masks[rows]).sum(axis=(1, 2))
+            masks[rows] = edited
     return changed
 
 

@@ -22,23 +22,27 @@ class Threshold(Section):
 
 
 class SmallSalt(Section):
-    """Pieces of salt of fewer pixels are removed; they hang together by sides and corners."""
+    """Pieces of salt of fewer pixels are removed; they hang together by sides and corners.
+
+    Args:
+        smaller_than: in pixels; `tuned` takes the best of 10, 20, 40 and 80 on out-of-fold tiles.
+    """
 
     name: Literal["small_salt"]
-    smaller_than: Count
+    smaller_than: Literal["tuned"] | Count
 
 
 class SmallHoles(Section):
     """Pieces of background of fewer pixels are filled.
 
     Args:
-        smaller_than: in pixels; null for any size, with `at_border: false`.
+        smaller_than: in pixels; `tuned` as for small salt; null for any size, with `at_border: false`.
         connectivity: 4, by sides alone, as goes with salt that hangs together by corners too; or 8.
         at_border: whether pieces at the border of the tile count.
     """
 
     name: Literal["small_holes"]
-    smaller_than: Count | None
+    smaller_than: Literal["tuned"] | Count | None
     connectivity: Literal[4, 8] = 4
     at_border: bool = True
 
