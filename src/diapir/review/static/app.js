@@ -1,36 +1,45 @@
 // From the address to a view: #/ is everything, #/tiles/NAME, #/tiles/NAME/ID, #/survey/NAME/DIRECTION/NUMBER,
 // #/review/NAME, #/review/NAME/KIND/ID.
+import { focusOn, headingOf, isFocusLost } from "./focus.js";
+import { hasStayed, settle, stay } from "./history-places.js";
 import { showHome } from "./home.js";
-import { address, alertWords, askJson, byId, clearAlert, listenToKeys, make, setKeys } from "./shell.js";
+import { address, alertWords, askJson, byId, clearAlert, listenToKeys, make, mayLeave, setKeys } from "./shell.js";
 import { showSurvey } from "./survey.js";
 import { showTiles } from "./tiles.js";
 
 let sources = { runs: [], surveys: [], models: [] };
 let shown = { leave() {}, follow: () => false };
-let turn = 0;
 
-async function showReviewOf(host, [name, kind, id]) {
+async function showReviewOf(host, [name, kind, id], signal) {
   let review;
   try {
     review = await import("./review.js");
   } catch {
     throw new Error("The part that reviews labels could not be loaded.");
   }
-  host.replaceChildren();
-  const view = await review.showReview(host, name);
+  signal.throwIfAborted();
+  const view = await review.showReview(host, name, signal);
   if (id) view.open({ kind, name: id });
-  return { leave: () => view?.leave?.(), follow: () => false };
+  return { ...view, follow: () => false };
 }
 
 const VIEWS = { tiles: showTiles, survey: showSurvey, review: showReviewOf };
 
-async function route() {
+// A view is given a signal that is aborted when it is left, even before it is there: from then on the host is another's.
+async function route(event) {
+  if (event && hasStayed()) return;
+  if (!mayLeave(shown)) {
+    stay(new URL(event.oldURL).hash);
+    return;
+  }
+  settle();
   const [kind = "", ...parts] = location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decoded);
   // A view that is shown follows its own address without being made anew.
   if (shown.follow(kind, parts)) return;
-  const own = ++turn;
+  const leaving = new AbortController();
+  const focused = document.activeElement;
   shown.leave();
-  shown = { leave() {}, follow: () => false };
+  shown = { leave: () => leaving.abort(), follow: () => false };
   setKeys([]);
   clearAlert();
   markPlace(kind, parts[0]);
@@ -38,17 +47,23 @@ async function route() {
   host.className = "";
   host.replaceChildren(make("p", { class: "quiet", text: "Opening…" }));
   try {
-    const known = { tiles: sources.runs, survey: sources.surveys, review: [...sources.runs, ...sources.surveys] }[kind];
-    if (kind && !known) throw new Error(`This page knows no address ${location.hash}.`);
-    if (known && !known.some((each) => each.name === parts[0])) throw new Error(`Nothing of the name ${parts[0] ?? ""} was opened.`);
-    const view = kind ? await VIEWS[kind](host, parts) : showHome(host, sources);
-    if (own === turn) shown = view;
-    else view.leave();
+    const view = await viewAt(host, kind, parts, leaving.signal);
+    shown = { ...view, leave: () => { leaving.abort(); view.leave(); } };
   } catch (error) {
-    if (own !== turn || error.name === "AbortError") return;
+    if (leaving.signal.aborted) return;
     alertWords(error.message);
     showHome(host, sources);
   }
+  // Whoever has gone on to something else by now is left there.
+  if (event && (isFocusLost() || document.activeElement === focused)) focusOn(headingOf(host));
+}
+
+async function viewAt(host, kind, parts, signal) {
+  if (!kind) return showHome(host, sources);
+  const known = { tiles: sources.runs, survey: sources.surveys, review: [...sources.runs, ...sources.surveys] }[kind];
+  if (!known) throw new Error(`This page knows no address ${location.hash}.`);
+  if (!known.some((each) => each.name === parts[0])) throw new Error(`Nothing of the name ${parts[0] ?? ""} was opened.`);
+  return VIEWS[kind](host, parts, signal);
 }
 
 function decoded(part) {

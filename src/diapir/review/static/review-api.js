@@ -33,6 +33,7 @@ export async function ask(url, { method = "GET", body, signal, onwait } = {}) {
     }
     if (answer.ok) return answer;
     const words = await wordsOf(answer);
+    signal?.throwIfAborted();
     if (answer.status !== 503 || !answer.headers.has("Retry-After") || method !== "GET") throw new Error(words);
     onwait?.(words);
     await new Promise((done) => setTimeout(done, 1000));
@@ -68,18 +69,18 @@ const byWho = () => `who=${encodeURIComponent(who())}`;
 const lookAt = (source, target, what) => `/api/corrections/${address(source)}/look/${address(target.kind, target.name, what)}`;
 
 // The mask of a tile or section as everybody's corrections have left it.
-export async function correctedMask({ source, target }) {
-  return (await askPixels(lookAt(source, target, "mask"))).pixels;
+export async function correctedMask({ source, target, signal }) {
+  return (await askPixels(lookAt(source, target, "mask"), { signal })).pixels;
 }
 
-export async function greysOf(source, target) {
-  return askPixels(lookAt(source, target, "greys"));
+export async function greysOf({ source, target, signal }) {
+  return askPixels(lookAt(source, target, "greys"), { signal });
 }
 
 // 0 to 255, or null where no model was asked.
-export async function probabilityOf(source, target) {
+export async function probabilityOf({ source, target, signal }) {
   try {
-    return (await askPixels(lookAt(source, target, "probability"))).pixels;
+    return (await askPixels(lookAt(source, target, "probability"), { signal })).pixels;
   } catch (error) {
     if (error.message.startsWith("no model")) return null;
     throw error;
@@ -103,16 +104,18 @@ export async function saveCorrection({ source, target, before, after }) {
 
 export const queueOf = (source, onwait, signal) => askJson(`/api/queue/${address(source)}`, { onwait, signal });
 export const suggestionsOf = (source, onwait, signal) => askJson(`/api/suggestions/${address(source)}`, { onwait, signal });
-export const suggestedMask = (source, key) => askPixels(`/api/suggestions/${address(source, key)}/mask`);
+export const suggestedMask = (source, key, signal) => askPixels(`/api/suggestions/${address(source, key)}/mask`, { signal });
 export const answerSuggestion = (source, key, answer) =>
   askJson(`/api/suggestions/${address(source, key, answer)}?${byWho()}`, { method: "POST" });
-export const historyOf = (source) => askJson(`/api/corrections/${address(source)}`);
+// The latest `count` records, or the latest of those before the number `below`.
+export const historyOf = (source, { count, below, signal }) =>
+  askJson(`/api/corrections/${address(source)}?count=${count}${below ? `&below=${below}` : ""}`, { signal });
 export const undoRecord = (source, number) =>
   askJson(`/api/corrections/${address(source)}/records/${number}/undo?${byWho()}`, { method: "POST" });
 
 const retraining = (source) => `/api/corrections/${address(source)}/retraining`;
-export const retrainingState = (source) => askJson(retraining(source));
+export const retrainingState = (source, signal) => askJson(retraining(source), { signal });
 export const beginRetraining = (source, epochs) =>
   askJson(`${retraining(source)}${epochs ? `?epochs=${epochs}` : ""}`, { method: "POST" });
 export const stopRetraining = (source) => askJson(`${retraining(source)}/stop`, { method: "POST" });
-export const retrainingPicture = (source, name) => `${retraining(source)}/pictures/${address(name)}`;
+export const retrainingPicture = (source, number, name) => `${retraining(source)}/${address(number, "pictures", name)}`;

@@ -28,6 +28,17 @@ export async function showRetraining(host, page) {
     }
   }
 
+  // A training goes on while nothing is heard of it, so it is asked for again.
+  async function watch() {
+    try {
+      show(await retrainingState(page.source, page.signal));
+    } catch (problem) {
+      if (page.signal.aborted) return;
+      words.textContent = `How far it is cannot be told: ${problem.message} (asked again in ${EVERY_MS / 1000} s)`;
+      timer = setTimeout(watch, EVERY_MS);
+    }
+  }
+
   function show(state) {
     clearTimeout(timer);
     start.disabled = state.running;
@@ -40,10 +51,10 @@ export async function showRetraining(host, page) {
     if (words.textContent !== told) words.textContent = told;
     host.dataset.phase = state.phase;
     result.replaceChildren(...(state.result ? resultOf(state, page.source) : []));
-    if (state.running && !page.signal.aborted) timer = setTimeout(() => act(() => retrainingState(page.source)), EVERY_MS);
+    if (state.running && !page.signal.aborted) timer = setTimeout(watch, EVERY_MS);
   }
 
-  show(await retrainingState(page.source));
+  show(await retrainingState(page.source, page.signal));
 }
 
 function resultOf(state, source) {
@@ -60,7 +71,7 @@ function resultOf(state, source) {
   });
   const head = make("tr", {}, ...["", "overlap before", "after", "pixels right before", "after", ""].map((text) => make("th", { scope: "col", text })));
   const pictures = result.pictures.map((name, place) => make("img", {
-    src: retrainingPicture(source, name), loading: "lazy",
+    src: retrainingPicture(source, state.number, name), loading: "lazy",
     alt: `${result.targets[place].target.kind} ${result.targets[place].target.name}: corrected mask, model before, model after`,
   }));
   return [

@@ -1,4 +1,5 @@
 // Labels that may be wrong: the label, what is proposed, and both answers.
+import { focusOn, headingOfPanel, isFocusLost } from "./focus.js";
 import { make } from "./shell.js";
 import { paintGreys, paintMask } from "./editor-paint.js";
 import { answerSuggestion, correctedMask, greysOf, suggestedMask, suggestionsOf } from "./review-api.js";
@@ -35,6 +36,7 @@ function rowOf(host, page, suggestion, seen) {
       const told = await answerSuggestion(page.source, key, which);
       page.say(`${name}: ${told.words}`);
       await showSuggestions(host, page);
+      if (isFocusLost()) focusOn(host.querySelector("li"), headingOfPanel(host));
       page.refresh();
     } catch (problem) {
       page.tell(problem);
@@ -55,7 +57,9 @@ function rowOf(host, page, suggestion, seen) {
 // The label as it is, and as it would be.
 async function drawPair(host, page, { key, target }) {
   const [greys, mask, proposed] = await Promise.all([
-    greysOf(page.source, target), correctedMask({ source: page.source, target }), suggestedMask(page.source, key),
+    greysOf({ source: page.source, target, signal: page.signal }),
+    correctedMask({ source: page.source, target, signal: page.signal }),
+    suggestedMask(page.source, key, page.signal),
   ]);
   const shape = { width: greys.columns, height: greys.rows };
   const pictures = [["Now", mask], ["Proposed", proposed.pixels]].map(([words, pixels]) => {

@@ -1,19 +1,18 @@
 // The page of review: what to look at next, doubtful labels, what was done, and training on it.
 import { needStyles } from "./editor-dom.js";
-import { make } from "./shell.js";
 import { paintGreys } from "./editor-paint.js";
 import { openEditor } from "./editor.js";
+import { focusOn, headingOf } from "./focus.js";
 import { correctedMask, greysOf, probabilityOf, saveCorrection, setWho, who } from "./review-api.js";
 import { showHistory } from "./review-history.js";
 import { showQueue } from "./review-queue.js";
 import { showRetraining } from "./review-retraining.js";
 import { showSuggestions } from "./review-suggestions.js";
+import { controllerWithin, make, mayLeave } from "./shell.js";
 
-export { correctedMask, saveCorrection } from "./review-api.js";
-
-export async function showReview(host, source) {
+// Until the signal is aborted.
+export async function showReview(host, source, signal) {
   needStyles();
-  const leaving = new AbortController();
   const error = make("p", { id: "review-error", role: "alert", class: "editor-error", hidden: true });
   const words = make("p", { id: "review-words", role: "status" });
   const name = make("input", { id: "review-who", maxlength: 80, autocomplete: "name", value: who(), onchange: () => setWho(name.value) });
@@ -27,10 +26,12 @@ export async function showReview(host, source) {
       make("label", { for: "review-who", text: "Your name" }), name),
     error, words, drawing, lists));
   let editor = null;
+  let opening = new AbortController(); // of what was asked for last: an earlier one that comes later is not shown
+  let opener = null;
 
   const page = {
     source,
-    signal: leaving.signal,
+    signal,
     say(text) {
       error.hidden = true;
       words.textContent = text;
@@ -49,9 +50,14 @@ export async function showReview(host, source) {
   const fillHistory = () => showHistory(panels.history.body, page).catch(page.tell);
 
   async function openTarget(target) {
-    const [greys, mask, probability] = await Promise.all([
-      greysOf(source, target), correctedMask({ source, target }), probabilityOf(source, target),
-    ]);
+    opening.abort();
+    opening = controllerWithin(signal);
+    const wanted = { source, target, signal: opening.signal };
+    const [greys, mask, probability] = await Promise.all([greysOf(wanted), correctedMask(wanted), probabilityOf(wanted)]);
+    wanted.signal.throwIfAborted();
+    if (!mayLeave(editor)) return;
+    editor?.leave();
+    opener = document.activeElement;
     const shape = { width: greys.columns, height: greys.rows };
     const place = make("div", {});
     const title = `Correct ${target.kind} ${target.name}`;
@@ -68,28 +74,28 @@ export async function showReview(host, source) {
         return saved;
       },
     });
-    back.focus();
+    focusOn(back);
   }
 
   function closeTarget() {
-    if (editor?.isDirty() && !confirm("What was drawn and not saved will be lost.")) return;
+    if (!mayLeave(editor)) return;
     editor?.leave();
     editor = null;
     drawing.replaceChildren();
     lists.hidden = false;
+    focusOn(lists.contains(opener) ? opener : null, headingOf(host));
   }
 
   await fillHistory();
+  signal.throwIfAborted();
   fillQueue();
   fillSuggestions();
   showRetraining(panels.retraining.body, page).catch(page.tell);
   return {
     open: page.open,
     editor: () => editor,
-    leave() {
-      editor?.leave();
-      leaving.abort();
-    },
+    isDirty: () => editor?.isDirty() ?? false,
+    leave: () => editor?.leave(),
   };
 }
 

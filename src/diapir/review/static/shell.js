@@ -37,6 +37,17 @@ export function told(error) {
   if (error.name !== "AbortError") alertWords(error.message);
 }
 
+// Whether what is shown, or an editor, may go: asked where something was drawn in it and not saved.
+export const mayLeave = (shown) => !shown?.isDirty?.() || confirm("What you drew here is not saved. Leave it?");
+
+// A controller whose signal is aborted with another, or by itself before that.
+export function controllerWithin(signal) {
+  const own = new AbortController();
+  if (signal.aborted) own.abort();
+  signal.addEventListener("abort", () => own.abort(), { once: true, signal: own.signal });
+  return own;
+}
+
 // A label, a slider and its value; gives the row, with `set` to move the slider from elsewhere.
 export function slider({ id, label, min, max, step, value, format = String, oninput, onchange }) {
   const output = make("output", { for: id, text: format(value) });
@@ -92,7 +103,8 @@ export function listenToKeys() {
     const target = event.target;
     const isTyping = target.matches?.("input:not([type=range]):not([type=checkbox]):not([type=radio]), select, textarea");
     const isSliding = target.matches?.("input[type=range], input[type=radio]") && SLIDES.has(event.key);
-    if (isTyping || isSliding || target.closest?.("[data-own-keys]")) return;
+    const isPressing = (event.key === "Enter" || event.key === " ") && target.closest?.("a, button, summary, input");
+    if (isTyping || isSliding || isPressing || target.closest?.("[data-own-keys]")) return;
     const entry = [...shownKeys, ...EVERYWHERE].find(([names]) => names.includes(event.key));
     if (!entry) return;
     event.preventDefault();
@@ -124,6 +136,7 @@ async function ask(url, { signal, onwait } = {}) {
     }
     if (answer.ok) return answer;
     const words = await wordsOf(answer);
+    signal?.throwIfAborted();
     if (answer.status !== 503 || !answer.headers.has("Retry-After")) throw new Error(words);
     onwait?.(words);
     await pause(Math.min(Number(answer.headers.get("Retry-After")) || 1, 5) * 500, signal);

@@ -1,6 +1,8 @@
 // A survey: sections each way and time slices, what was found in them, and how sure that is.
 import { LEVELS, colourTables } from "./colours.js";
 import { openCorrection } from "./correction.js";
+import { focusOn } from "./focus.js";
+import { readdress } from "./history-places.js";
 import { address, alertWords, askJson, byId, clearAlert, make, say, setKeys, timed, told } from "./shell.js";
 import { makeAxes } from "./survey-axes.js";
 import { DIRECTIONS, drawColourBar, makeControls, threshold, zoomButtons } from "./survey-controls.js";
@@ -15,11 +17,10 @@ import { followPointer, wholeView, zoomed } from "./survey-view.js";
 const AHEAD = 6;
 const BEHIND = 2;
 
-export async function showSurvey(host, [name, direction, number]) {
-  const leaving = new AbortController();
-  const { signal } = leaving;
+export async function showSurvey(host, [name, direction, number], signal) {
   const url = `/api/surveys/${address(name)}`;
   const [survey, maps] = await Promise.all([askJson(url, { signal }), colourTables()]);
+  signal.throwIfAborted();
   const axes = makeAxes(survey);
   const settings = { ...keptSettings(), threshold: Math.round(survey.threshold * LEVELS) };
   if (!maps.has(settings.map)) settings.map = "grey";
@@ -33,6 +34,7 @@ export async function showSurvey(host, [name, direction, number]) {
   const keys = surveyKeys({ settings, change, move, turn, jump, zoom, correct });
   const resized = new ResizeObserver(fit);
   let later = 0;
+  let correction = null;
 
   function layOut() {
     const canvas = make("canvas", { id: "section", tabindex: 0, role: "img", "aria-label": "Section" });
@@ -54,13 +56,19 @@ export async function showSurvey(host, [name, direction, number]) {
   const wantedAt = (place) => ({ direction: state.direction, number: axes.numberAt(state.direction, place), volumes: volumesOf(state.direction) });
 
   function turn(along, event) {
-    // Through the pointer, where it is on the section that is shown.
-    const { rows, columns } = axes.sides(state.direction);
-    const under = state.cursor && { [rows]: state.cursor.row, [columns]: state.cursor.column }[along];
+    if (along === state.direction) return;
+    const under = placeUnderPointer(along);
     state.direction = along;
-    state.view = null;
     setUpDirection();
     goTo(under ?? axes.middle(along), event?.timeStamp);
+  }
+
+  // Of the section that is shown, which may not be the one that is waited for.
+  function placeUnderPointer(along) {
+    if (!state.cursor) return null;
+    const { direction, place } = state.shown;
+    const { rows, columns } = axes.sides(direction);
+    return { [direction]: place, [rows]: state.cursor.row, [columns]: state.cursor.column }[along];
   }
 
   function setUpDirection() {
@@ -132,7 +140,10 @@ export async function showSurvey(host, [name, direction, number]) {
 
   function put(section, start) {
     const before = state.section;
-    if (!state.view || before?.rows !== section.rows || before?.columns !== section.columns) state.view = wholeView(section);
+    if (before?.direction !== section.direction) {
+      state.view = wholeView(section);
+      state.cursor = null; // here it would be another voxel, until the pointer tells anew where it is
+    }
     state.section = section;
     allowCorrection();
     state.shown = { direction: state.direction, place: state.place };
@@ -231,14 +242,16 @@ export async function showSurvey(host, [name, direction, number]) {
   function correct() {
     const { section } = state;
     if (!section?.planes.amplitude || section.direction === "sample") return;
-    openCorrection({
+    correction?.leave();
+    correction = openCorrection({
       host, source: name, title: axes.title(section.direction, state.shown.place).toLowerCase(),
       target: { kind: section.direction, name: String(section.number) },
       picture: pictureOf(section, maps.get(settings.map)),
       onclose() {
         setKeys(keys);
         fit();
-        byId("correct")?.focus();
+        disagreement.show(state.direction); // it may have come meanwhile
+        focusOn(byId("correct"));
       },
     });
   }
@@ -248,7 +261,7 @@ export async function showSurvey(host, [name, direction, number]) {
     clearTimeout(later);
     later = setTimeout(() => {
       const own = `#/survey/${address(name, state.direction, String(axes.numberAt(state.direction, state.place)))}`;
-      if (location.hash !== own) history.replaceState(null, "", own);
+      if (location.hash !== own) readdress(own);
       keepSettings(settings);
     }, 200);
   }
@@ -270,7 +283,7 @@ export async function showSurvey(host, [name, direction, number]) {
     setUpDirection();
     goTo(isThere ? place : axes.middle(state.direction));
     // After the section is shown, which takes away what was said before it.
-    if (!isThere) setTimeout(() => alertWords(`There is no ${state.direction} ${wanted} in ${name}; the middle one is shown.`), 500);
+    if (!isThere) setTimeout(() => signal.aborted || alertWords(`There is no ${state.direction} ${wanted} in ${name}; the middle one is shown.`), 500);
   }
 
   followPointer(stage, canvas, { state, signal, repaint: paint, point });
@@ -281,15 +294,16 @@ export async function showSurvey(host, [name, direction, number]) {
   startAt(direction, number);
   disagreement.wait();
   return {
+    isDirty: () => correction?.isDirty() ?? false,
     leave() {
-      leaving.abort();
+      correction?.leave();
       resized.disconnect();
       profile.leave();
       clearTimeout(later);
     },
     follow(kind, [otherName, along, wanted]) {
       if (kind !== "survey" || otherName !== name || !canvas.isConnected) return false;
-      state.view = null;
+      zoom(0);
       startAt(along, wanted);
       return true;
     },

@@ -1,11 +1,13 @@
 // The gallery: tiles sorted and filtered, and one threshold that scores them all.
 import { LEVELS } from "./colours.js";
+import { focusOn, headingOf } from "./focus.js";
 import { address, byId, choice, make, say, setKeys, slider, timed, told } from "./shell.js";
 import { drawTile } from "./tiles-paint.js";
 import { bestLevel, drawCurve, meanScores, scoreOf } from "./tiles-scores.js";
 import { nearestLevel, runWords, stepChoice } from "./tiles-words.js";
 
 const AT_ONCE = 96; // cards that are added when the end comes in sight
+const REST_MS = 300; // of keys, before the gallery is sorted by the scores that they have come to
 
 export function showGallery(host, run) {
   const { list } = run;
@@ -13,7 +15,8 @@ export function showGallery(host, run) {
   const columns = list.columns;
   let found = null; // mean scores under the filter
   let placed = 0;
-  const seen = new Map(); // cards in sight: canvas -> tile
+  const seen = new Map(); // cards in sight: canvas -> tile, null while it is fetched
+  let later = 0;
   host.className = "wide";
 
   const sorts = [
@@ -23,7 +26,7 @@ export function showGallery(host, run) {
   const cut = slider({
     id: "threshold", label: "Threshold", min: 0, max: LEVELS - 1, step: 1, value: run.level, format: (level) => (level / LEVELS).toFixed(3),
     oninput: (level, event) => moveTo(level, event.timeStamp),
-    onchange: () => (run.sort === "worst" || run.sort === "best") && arrange(),
+    onchange: () => rearrange(),
   });
   const score = make("p", { id: "score", class: "score" });
   const curve = make("canvas", { id: "curve", role: "img", "aria-label": "Mean score against threshold, with its 95 % interval" });
@@ -72,6 +75,7 @@ export function showGallery(host, run) {
       disputed: (tile) => -columns.disagreement[tile], deep: (tile) => -(columns.depth_m[tile] ?? -1), given: () => 0,
     }[run.sort];
     const keys = new Map(tiles.map((tile) => [tile, by(tile)]));
+    const focused = grid.contains(document.activeElement) ? document.activeElement.dataset.id : null;
     // Among equals those with the longest boundary, for these are hard to get right.
     run.order = tiles.sort((one, other) => keys.get(one) - keys.get(other) || (columns.boundary_px[other] ?? 0) - (columns.boundary_px[one] ?? 0));
     found = run.scores && tiles.length ? meanScores(run.scores, tiles, count) : null;
@@ -83,6 +87,14 @@ export function showGallery(host, run) {
     byId("count").textContent = `${run.order.length} of ${count} held-out tiles`;
     addCards();
     tell();
+    if (focused !== null) focusOn(grid.querySelector(`[data-id="${CSS.escape(focused)}"]`), grid.querySelector("a"), headingOf(host));
+  }
+
+  // Where the threshold has come to rest, what goes by scores follows.
+  function rearrange() {
+    clearTimeout(later);
+    if (run.sort === "worst" || run.sort === "best") arrange();
+    else for (const canvas of grid.querySelectorAll("canvas")) caption(canvas);
   }
 
   const scoreAt = (tile) => (run.scores ? scoreOf(run.scores, count, tile, run.level) : columns.score[tile] ?? -1);
@@ -93,9 +105,8 @@ export function showGallery(host, run) {
     grid.append(...some.map((tile) => {
       const id = list.ids[tile];
       const canvas = make("canvas", { width: 101, height: 101, "data-tile": tile, "aria-hidden": "true" });
-      const caption = make("span", { class: "caption", text: captionOf(tile) });
       sight.observe(canvas);
-      return make("li", {}, make("a", { href: `#/tiles/${address(run.name, id)}`, "data-id": id, title: id }, canvas, caption));
+      return make("li", {}, make("a", { href: `#/tiles/${address(run.name, id)}`, "data-id": id, title: id }, canvas, make("span", { class: "caption", text: captionOf(tile) })));
     }));
   }
 
@@ -106,11 +117,17 @@ export function showGallery(host, run) {
     return [own, more, depth === null ? null : `${Math.round(depth)} m`].filter(Boolean).join(" · ");
   }
 
+  function caption(canvas) {
+    canvas.nextSibling.textContent = captionOf(Number(canvas.dataset.tile));
+  }
+
   async function open(canvas) {
-    const tile = Number(canvas.dataset.tile);
+    if (!canvas.isConnected) return;
+    seen.set(canvas, null);
+    caption(canvas);
     try {
-      const planes = await run.tile(list.ids[tile]);
-      if (!canvas.isConnected) return;
+      const planes = await run.tile(list.ids[Number(canvas.dataset.tile)]);
+      if (!seen.has(canvas)) return;
       seen.set(canvas, planes);
       drawCard(canvas, planes);
     } catch (error) {
@@ -130,8 +147,8 @@ export function showGallery(host, run) {
     cancelAnimationFrame(moveTo.later);
     moveTo.later = requestAnimationFrame(() => {
       for (const [canvas, planes] of seen) {
-        drawCard(canvas, planes);
-        canvas.nextSibling.textContent = captionOf(Number(canvas.dataset.tile));
+        if (planes) drawCard(canvas, planes);
+        caption(canvas);
       }
     });
   }
@@ -139,6 +156,8 @@ export function showGallery(host, run) {
   function jumpTo(level, event) {
     cut.set(level);
     moveTo(level, event.timeStamp);
+    clearTimeout(later);
+    later = setTimeout(rearrange, REST_MS);
   }
 
   function tell() {
@@ -199,5 +218,10 @@ export function showGallery(host, run) {
     [["Enter"], "the first tile, large", () => run.order.length && (location.hash = `#/tiles/${address(run.name, list.ids[run.order[0]])}`)],
   ]);
   arrange();
-  return { leave: () => sight.disconnect() };
+  return {
+    leave() {
+      clearTimeout(later);
+      sight.disconnect();
+    },
+  };
 }

@@ -1,7 +1,8 @@
 // One tile, large: image, truth, probability, mask and what they differ in.
 import { LEVELS } from "./colours.js";
 import { openCorrection } from "./correction.js";
-import { address, alertWords, make, say, setKeys, slider, timed, told } from "./shell.js";
+import { focusOn } from "./focus.js";
+import { address, alertWords, byId, make, say, setKeys, slider, timed, told } from "./shell.js";
 import { PICTURES, drawTile, editorProbability, overlapOf, picturesOf } from "./tiles-paint.js";
 import { scoreOf } from "./tiles-scores.js";
 import { nearestLevel, runWords, shownNumber } from "./tiles-words.js";
@@ -14,6 +15,7 @@ export function showTile(host, run, row) {
   const place = order.indexOf(row);
   let tile = null;
   let canvases = [];
+  let correction = null;
 
   const gallery = `#/tiles/${address(run.name)}`;
   const beside = (by) => order[place + by];
@@ -101,13 +103,17 @@ export function showTile(host, run, row) {
       return;
     }
     const { planes, rows, columns } = tile;
-    openCorrection({
+    correction?.leave();
+    correction = openCorrection({
       host, source: run.name, title: `tile ${id}`, target: { kind: "tile", name: id },
       picture: {
         width: columns, height: rows, probability: editorProbability(planes.probability),
         paint: (context) => drawTile(context.canvas, tile, { name: "image", threshold: run.level, maps: run.maps }),
       },
-      onclose: () => setKeys(keys),
+      onclose() {
+        setKeys(keys);
+        focusOn(byId("correct"));
+      },
     });
   }
 
@@ -120,7 +126,7 @@ export function showTile(host, run, row) {
   ];
   setKeys(keys);
   open();
-  return { leave() {} };
+  return { leave: () => correction?.leave(), isDirty: () => correction?.isDirty() ?? false };
 }
 
 function classWords(number) {

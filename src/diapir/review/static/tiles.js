@@ -1,6 +1,7 @@
 // The held-out tiles of a run: what they have in common here, the gallery and the single tile in files of their own.
 import { colourTables } from "./colours.js";
-import { address, askJson, askPlanes, make, say } from "./shell.js";
+import { focusOn, headingOf } from "./focus.js";
+import { address, askJson, askPlanes, byId, controllerWithin, make, say, told } from "./shell.js";
 import { showGallery } from "./tiles-gallery.js";
 import { showTile } from "./tiles-one.js";
 import { decodeScores } from "./tiles-scores.js";
@@ -8,11 +9,10 @@ import { nearestLevel } from "./tiles-words.js";
 
 const MOST_TILES = 600;
 
-export async function showTiles(host, [name, id]) {
-  const leaving = new AbortController();
-  const { signal } = leaving;
+export async function showTiles(host, [name, id], signal) {
   const place = { tile: id ?? null };
   const [list, maps] = await Promise.all([openList(name, "", host, signal), colourTables()]);
+  signal.throwIfAborted();
   const run = {
     name, maps, signal, list,
     scores: decodeScores(list.scores),
@@ -23,14 +23,24 @@ export async function showTiles(host, [name, id]) {
     order: null, // tiles of the gallery, as they were last sorted and filtered
     tile: keepTiles(name, signal),
     async useStep(step) {
-      run.list = await openList(name, step, host, signal);
-      run.scores = decodeScores(run.list.scores);
-      run.tile = keepTiles(name, signal, step);
-      run.order = null;
+      stepping.abort();
+      stepping = controllerWithin(signal);
+      const own = stepping.signal;
+      try {
+        const found = await openList(name, step, host, own);
+        own.throwIfAborted();
+        Object.assign(run, { list: found, scores: decodeScores(found.scores), tile: keepTiles(name, signal, step), order: null });
+      } catch (error) {
+        // Another step was chosen meanwhile, or a tile.
+        if (own.aborted) return;
+        told(error);
+      }
       show();
+      focusOn(byId("step"), headingOf(host));
     },
   };
   let view = { leave() {} };
+  let stepping = new AbortController();
 
   function show() {
     view.leave();
@@ -39,16 +49,25 @@ export async function showTiles(host, [name, id]) {
     view = row < 0 ? showGallery(host, run) : showTile(host, run, row);
   }
 
+  // The same button again, or the card of the tile that was looked at.
+  function showInstead(before) {
+    const focused = document.activeElement?.id;
+    show();
+    const card = place.tile === null && before !== null ? host.querySelector(`[data-id="${CSS.escape(before)}"]`) : null;
+    card?.scrollIntoView({ block: "nearest" });
+    focusOn(card, focused ? host.querySelector(`#${CSS.escape(focused)}`) : null, headingOf(host));
+  }
+
   show();
   return {
-    leave() {
-      view.leave();
-      leaving.abort();
-    },
+    leave: () => view.leave(),
+    isDirty: () => view.isDirty?.() ?? false,
     follow(kind, [otherName, otherId]) {
       if (kind !== "tiles" || otherName !== name || (otherId !== undefined && !run.list.ids.includes(otherId))) return false;
+      stepping.abort();
+      const before = place.tile;
       place.tile = otherId ?? null;
-      show();
+      showInstead(before);
       return true;
     },
   };
