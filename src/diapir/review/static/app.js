@@ -27,9 +27,9 @@ const VIEWS = { tiles: showTiles, survey: showSurvey, review: showReviewOf };
 
 // A view is given a signal that is aborted when it is left, even before it is there: from then on the host is another's.
 async function route(event) {
-  if (event && hasStayed()) return;
+  if (event && hasStayed(event)) return;
   if (!mayLeave(shown)) {
-    stay(new URL(event.oldURL).hash);
+    stay(event);
     return;
   }
   settle();

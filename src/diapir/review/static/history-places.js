@@ -1,7 +1,9 @@
 // Which entry of the browser's history is shown, so that a person who does not want to leave a view stays where it is.
 
-let place = 0;
+let place = history.state?.place ?? 0;
 let kept = null;
+// Entries are told apart from the first on, even where the next is gone to before there is a view.
+history.replaceState({ place }, "");
 
 // The entry that was gone to is the one that is shown.
 export function settle() {
@@ -9,15 +11,15 @@ export function settle() {
   history.replaceState({ place }, "");
 }
 
-// Back, or on, to the entry that is shown, whose address ends in `hash`: what was gone to stays in the history.
-export function stay(hash) {
-  kept = hash;
+// Back, or on, to the entry that is shown; what was gone to stays in the history.
+export function stay({ oldURL }) {
+  kept = oldURL;
   history.go(place - (history.state?.place ?? place + 1) || -1); // 0 would load the page anew
 }
 
 // Whether the address has changed because `stay` went back.
-export function hasStayed() {
-  const isBack = kept === location.hash;
+export function hasStayed({ newURL }) {
+  const isBack = kept === newURL;
   kept = null;
   return isBack;
 }
