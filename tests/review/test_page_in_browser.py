@@ -1,4 +1,4 @@
-"""The page as a whole in a real browser: nothing is lost from view to view, and nothing that is late or old is shown."""
+"""The page as a whole in a real browser: nothing is lost from view to view, and nothing that is late or old is seen."""
 
 import base64
 import json
@@ -251,13 +251,18 @@ def test_after_a_turn_nothing_is_read_at_a_place_of_the_section_before(page: Pag
     assert box is not None
     page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.9 * box["height"])
     expect(page.locator("#reading")).to_contain_text("amplitude")
-    page.keyboard.press("i")
-    page.keyboard.press("ArrowRight")
-    expect(page.locator("#status")).to_contain_text("Inline 111")
     for key, words in (("x", "Crossline"), ("t", "slice")):
         page.keyboard.press(key)
         expect(page.locator("#status")).to_contain_text(words)
         expect(page.locator("#reading")).to_be_hidden()
+
+
+def test_the_key_of_the_direction_that_is_shown_goes_nowhere(page: Page, address: str) -> None:
+    page.goto(f"{address}{SURVEY}/inline/110")
+    expect(page.locator("#status")).to_contain_text("Inline 110")
+    page.keyboard.press("i")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#status")).to_contain_text("Inline 111")
 
 
 def test_a_training_is_watched_on_after_an_answer_that_failed_and_shows_its_own_pictures(
