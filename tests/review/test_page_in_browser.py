@@ -238,9 +238,12 @@ def test_a_step_that_cannot_be_read_is_told_in_words_and_the_tiles_stay(page: Pa
     page.route(re.compile(r"\?step="), lambda route: in_json(route, {"detail": "a file is damaged"}, status=502))
     page.goto(address + TILES)
     before = page.locator("#step").input_value()
+    page.locator("#gallery a").first.focus()
+    page.keyboard.press("]")
     page.locator("#step").select_option(index=1)
     expect(page.get_by_role("alert")).to_contain_text("a file is damaged")
     expect(page.locator("#step")).to_have_value(before)
+    expect(page.locator("#step")).to_be_focused()
     expect(page.locator("#gallery a").first).to_be_visible()
 
 
@@ -324,6 +327,7 @@ def test_records_that_are_older_are_a_button_away(page: Page, address: str) -> N
         expect(rows).to_have_count(count)
         if count < 250:
             page.locator("#review-older").click()
+            expect(rows.nth(count)).to_be_focused()
     expect(page.locator("#review-older")).to_be_hidden()
     expect(rows.last).to_have_attribute("data-number", "1")
     expect(page.locator("#review-history .review-undone")).to_have_attribute("data-number", "60")

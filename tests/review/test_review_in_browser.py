@@ -116,6 +116,7 @@ def test_brush_undo_redo_polygon_save_and_find_it_again(context: BrowserContext,
     page.click("#editor-save")
     expect(page.locator("#editor-words")).to_contain_text("saved as correction 1")
     expect(page.locator("#editor-save")).to_be_disabled()
+    expect(page.locator("#editor-canvas-hints")).to_be_focused()
     page.reload()
     page.wait_for_selector("html[data-ready]")
     expect(page.locator("#review-history")).to_contain_text("1. Ada drew: inline 110")
@@ -184,6 +185,7 @@ def test_a_suggestion_is_accepted_another_refused_and_one_taken_back(context: Br
     expect(page.locator(".review-pair canvas").first).to_be_visible()
     page.click(f".review-accept[data-key='{keys[0]}']")
     expect(page.locator("#review-history")).to_contain_text("1. Ada accepted a suggestion")
+    expect(page.locator("#review-suggestions > ul > li").first).to_be_focused()
     page.click(f".review-refuse[data-key='{keys[1]}']")
     expect(page.locator("#review-history")).to_contain_text("2. Ada kept the label")
     page.reload()
@@ -193,6 +195,7 @@ def test_a_suggestion_is_accepted_another_refused_and_one_taken_back(context: Br
         expect(page.locator(f"li[data-key='{key}']")).to_have_count(0)
     page.click("button[aria-label='Take back 2']")
     expect(page.locator(f"li[data-key='{keys[1]}']")).to_have_count(1)
+    expect(page.locator("#review-history li[data-number='2']")).to_be_focused()
 
 
 def test_an_error_is_told_in_words_and_loses_nothing(context: BrowserContext, address: str, review: Path) -> None:

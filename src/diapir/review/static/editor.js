@@ -1,6 +1,7 @@
 // An editor of masks on a canvas: brush, eraser, polygon, fill above a probability, undo and redo; by mouse, touch or keys.
 import { makeControls } from "./editor-controls.js";
 import { needStyles } from "./editor-dom.js";
+import { focusOn, isFocusLost } from "./focus.js";
 import { make } from "./shell.js";
 import { paintHints, paintMask } from "./editor-paint.js";
 import {
@@ -236,6 +237,7 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
       error.hidden = false;
     }
     set({ saving: false });
+    if (isFocusLost()) focusOn(hints); // what pressed Save cannot have it any more
   }
 
   function warn(event) {

@@ -30,6 +30,8 @@ export function showGallery(host, run) {
   });
   const score = make("p", { id: "score", class: "score" });
   const curve = make("canvas", { id: "curve", role: "img", "aria-label": "Mean score against threshold, with its 95 % interval" });
+  const counted = make("p", { id: "count", class: "quiet" });
+  const sorting = choice({ id: "sort", label: "Sort by", options: sorts, value: run.sort, onchange: (value) => { run.sort = value; arrange(); } });
   const grid = make("ul", { id: "gallery", class: "gallery", "aria-label": "Held-out tiles" });
   const end = make("div", { class: "end" });
   const empty = make("p", { id: "none", hidden: true, text: "No tile is left by this filter." });
@@ -40,13 +42,12 @@ export function showGallery(host, run) {
         run.scores ? make("button", { type: "button", id: "threshold-best", text: "Best of these", onclick: (event) => found && jumpTo(bestLevel(found.means), event) }) : null),
       make("p", { class: "quiet", text: "Chosen on the tiles that are scored, the best flatters." })),
     make("div", { class: "panel" },
-      choice({ id: "sort", label: "Sort by", options: sorts, value: run.sort, onchange: (value) => { run.sort = value; arrange(); } }),
-      stepChoice(run), classFilter(), depthFilter(),
+      sorting, stepChoice(run), classFilter(), depthFilter(),
       make("button", { type: "button", id: "clear-filter", text: "All tiles", onclick: clearFilter })),
     runWords(run));
   host.replaceChildren(make("div", { class: "tiles" },
     make("div", { class: "stage-column" },
-      make("div", { class: "toolbar" }, make("h1", { text: run.name }), make("p", { id: "count", class: "quiet" })),
+      make("div", { class: "toolbar" }, make("h1", { text: run.name }), counted),
       make("p", { class: "legend" }, make("span", { class: "swatch truth" }), " truth ", make("span", { class: "swatch mask" }), " mask"),
       empty, grid, end),
     panel));
@@ -84,7 +85,7 @@ export function showGallery(host, run) {
     grid.replaceChildren();
     placed = 0;
     empty.hidden = run.order.length > 0;
-    byId("count").textContent = `${run.order.length} of ${count} held-out tiles`;
+    counted.textContent = `${run.order.length} of ${count} held-out tiles`;
     addCards();
     tell();
     if (focused !== null) focusOn(grid.querySelector(`[data-id="${CSS.escape(focused)}"]`), grid.querySelector("a"), headingOf(host));
@@ -207,7 +208,7 @@ export function showGallery(host, run) {
   const step = (by) => (event) => jumpTo(Math.min(Math.max(run.level + by, 0), LEVELS - 1), event);
   const sortBy = (name) => () => {
     if (sorts.find(([each]) => each === name)[2]) return;
-    run.sort = byId("sort").value = name;
+    run.sort = sorting.select.value = name;
     arrange();
   };
   setKeys([
