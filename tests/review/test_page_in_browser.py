@@ -129,7 +129,8 @@ def test_a_drawing_that_was_not_saved_is_lost_on_no_way_out_without_a_question(
     draw(page)
     own = page.url
     brand = page.get_by_role("link", name="diapir")
-    for number, leave in enumerate((page.go_back, brand.click, page.go_back), start=1):
+    ways: tuple[Callable[[], object], ...] = (page.go_back, brand.click, page.go_back)
+    for number, leave in enumerate(ways, start=1):
         leave()
         expect(page).to_have_url(own)
         expect(page.locator("#editor-save")).to_be_enabled()
