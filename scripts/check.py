@@ -32,6 +32,7 @@ BENCHMARKS = {
     "predict_speed": [],
     "read_tgs": [REAL_TILES],
     "synthetic_realism": [REAL_TILES],
+    "mosaics_speed": [REAL_TILES],
     "gate_separation": [REAL_TILES],
     "ingest_speed": [],
     "survey_speed": ["--tiles", "4", "--lines", "48"],

@@ -82,6 +82,11 @@ def test_a_survey_of_a_data_set_is_written_and_printed(tmp_path: Path, capsys: p
     assert "tiles in mosaics" in capsys.readouterr().out
 
 
+def test_how_much_nearer_neighbours_must_be_can_be_said(tmp_path: Path) -> None:
+    survey_mosaics(some_data(), tmp_path, least_compatibility=0.999)
+    assert json.loads((tmp_path / "mosaics.json").read_text())["tiles"] == 0
+
+
 def test_a_data_set_without_mosaics_is_surveyed_too(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, SIDE, SIDE), dtype=np.uint8)
     ids = tuple("abcdef")

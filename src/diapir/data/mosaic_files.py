@@ -12,6 +12,7 @@ from rich.table import Table
 
 from diapir.data.folds import depth_folds, mosaic_folds, random_folds
 from diapir.data.mosaic import NONE, Mosaics, are_beside_training, find_mosaics
+from diapir.data.mosaic_links import LEAST_COMPATIBILITY
 from diapir.data.mosaic_picture import draw_mosaics
 from diapir.data.tiles import DataSet
 from diapir.faults import Fault, InputError, raise_if_any
@@ -22,13 +23,17 @@ _NUM_LARGEST = 10
 _NUM_FOLDS = 5
 
 
-def survey_mosaics(data: DataSet, out: Path) -> Mosaics:
+def survey_mosaics(data: DataSet, out: Path, *, least_compatibility: float = LEAST_COMPATIBILITY) -> Mosaics:
     """Find the mosaics of a data set, print their figures, and write `mosaics.csv`, `mosaics.json` and `mosaics.png`.
+
+    Args:
+        least_compatibility: as `find_links` has it.
 
     Returns:
         the places of the labelled tiles and then of the unlabelled ones.
     """
-    mosaics = find_mosaics(np.concatenate([data.labelled.images, data.unlabelled.images]))
+    images = np.concatenate([data.labelled.images, data.unlabelled.images])
+    mosaics = find_mosaics(images, least_compatibility=least_compatibility)
     figures = describe_mosaics(data, mosaics)
     write_mosaics(out / "mosaics.csv", data.labelled.ids + data.unlabelled.ids, mosaics)
     write_json(out / "mosaics.json", figures)
