@@ -112,6 +112,24 @@ def test_a_batch_that_is_not_full_waits_for_more() -> None:
     assert [len(batch) for batch in gate.batches] == [2]
 
 
+def test_a_batch_waits_for_clients_who_were_just_answered_and_ask_again() -> None:
+    gate = Gate()
+    with nets(gate, limits=replace(LIMITS, batch=4, gather_s=20.0)) as found:
+        found.submit(first := job())
+        assert gate.begun.wait(30)
+        others = [job(), job()]
+        for each in others:
+            found.submit(each)
+        gate.go.set()
+        answer(first)
+        time.sleep(0.1)
+        assert [len(batch) for batch in gate.batches] == [1], "three were there a moment ago, and two are"
+        found.submit(again := job())
+        for each in (*others, again):
+            answer(each)
+    assert [len(batch) for batch in gate.batches] == [1, 3]
+
+
 def test_a_large_image_keeps_no_small_one_waiting() -> None:
     large, small = image(101, 101 * 40), image(seed=5)
     gate = Gate()

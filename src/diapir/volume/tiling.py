@@ -5,6 +5,7 @@ A section is (samples, traces): rows go down in time or depth, as a tile's do.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +48,19 @@ def plan_tiling(shape: Place, *, tile: Place, overlap: Place) -> Tiling:
     padded = (max(shape[0], tile[0]), max(shape[1], tile[1]))
     starts = [tile_starts(padded[axis], tile=tile[axis], overlap=overlap[axis]) for axis in (0, 1)]
     places = tuple((row, column) for row in starts[0] for column in starts[1])
-    weights = np.outer(*(taper(tile[axis], overlap=overlap[axis]) for axis in (0, 1)))
+    weights = _weights(tile, overlap)
     total = np.zeros(padded)
     for row, column in places:
         total[row : row + tile[0], column : column + tile[1]] += weights
     return Tiling(shape, padded, tile, places, weights, total)
+
+
+@lru_cache(maxsize=8)
+def _weights(tile: Place, overlap: Place) -> NDArray[np.float64]:
+    """Made once for all sections that are cut alike, and never changed."""
+    weights = np.outer(*(taper(tile[axis], overlap=overlap[axis]) for axis in (0, 1)))
+    weights.flags.writeable = False
+    return weights
 
 
 def tile_starts(length: int, *, tile: int, overlap: int) -> tuple[int, ...]:

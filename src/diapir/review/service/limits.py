@@ -27,6 +27,7 @@ class Limits:
         coders: threads that decode images and encode answers.
         batch: tiles that go through a net together.
         linger_s: time in which a batch that is not full waits for more tiles.
+        gather_s: the same while fewer images are there than a moment ago, for clients who were answered ask again.
     """
 
     body_bytes: int = 24 * _MIB
@@ -43,6 +44,7 @@ class Limits:
     coders: int = 2
     batch: int = 16
     linger_s: float = 0.004
+    gather_s: float = 0.05
 
     @property
     def memory_bytes(self) -> int:

@@ -92,6 +92,7 @@ class NetQueue:
         self._jobs: deque[Job] = deque()
         self._rooms: list[int] = []
         self._tile_s = 0.0
+        self._num_lately = 0  # images in the last batch or waiting when it was done
         self._is_closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="nets", daemon=True)
@@ -169,6 +170,8 @@ class NetQueue:
         try:
             while (batch := self._next_batch()) is not None:
                 self._do(batch)
+                with self._changed:
+                    self._num_lately = len({id(job) for job, _ in batch} | {id(job) for job in self._jobs})
         finally:
             # Only after a fault of ours is there anything left.
             self._is_closing = True
@@ -190,10 +193,15 @@ class NetQueue:
             return self._taken()
 
     def _linger(self) -> None:
-        end_s = time.monotonic() + self._limits.linger_s
-        while self._num_ready() < self._limits.batch and (left_s := end_s - time.monotonic()) > 0:
-            if not self._changed.wait(left_s):
+        """Wait for more tiles; longer for those of clients who ask again, for two half batches take longer than one."""
+        start_s = time.monotonic()
+        while (num_ready := self._num_ready()) < self._limits.batch and not self._is_closing:
+            is_fewer = num_ready < min(self._num_lately, self._limits.batch)
+            patience_s = max(self._limits.gather_s if is_fewer else 0.0, self._limits.linger_s)
+            left_s = start_s + patience_s - time.monotonic()
+            if left_s <= 0:
                 return
+            self._changed.wait(left_s)
 
     def _num_ready(self) -> int:
         """Tiles of the model whose turn it is."""
