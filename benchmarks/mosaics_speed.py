@@ -7,6 +7,8 @@ once the tiles are read: finding neighbours, the table, the figures, and the pic
 """
 
 import argparse
+import contextlib
+import io
 import tempfile
 import time
 from pathlib import Path
@@ -29,7 +31,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for _ in range(asked.runs):
             start = time.perf_counter()
-            mosaics = survey_mosaics(data, Path(name))
+            with contextlib.redirect_stdout(io.StringIO()):
+                mosaics = survey_mosaics(data, Path(name))
             elapsed_s.append(time.perf_counter() - start)
         figures = read_json(Path(name) / "mosaics.json")
     print(heading(threads=1))
