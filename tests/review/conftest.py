@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 from fake_review import write_survey, write_survey_run, write_tile_run
 
@@ -39,3 +39,18 @@ def browser() -> Iterator[Browser]:
             pytest.skip(f"needs a browser that starts: {str(error).splitlines()[0]}")
         yield started
         started.close()
+
+
+@pytest.fixture
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A wide window that waits for its file's WAIT_MS; a script that fails or breaks the policy fails the test."""
+    wait_ms: int = request.module.WAIT_MS
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    page, broken = context.new_page(), list[str]()
+    page.set_default_timeout(wait_ms)
+    expect.set_options(timeout=wait_ms)
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.on("console", lambda line: broken.append(line.text) if "Content Security" in line.text else None)
+    yield page
+    context.close()
+    assert broken == [], "scripts of the page failed"

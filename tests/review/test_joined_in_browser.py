@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from diapir.review.app import build_app
 from diapir.review.serve import rooms_of
@@ -29,26 +29,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}/"
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
-    page, broken = context.new_page(), list[str]()
-    page.set_default_timeout(WAIT_MS)
-    expect.set_options(timeout=WAIT_MS)
-    page.on("pageerror", lambda error: broken.append(str(error)))
-    page.on("console", lambda line: broken.append(line.text) if "Content Security" in line.text else None)
-    yield page
-    context.close()
-    assert broken == [], "scripts of the page failed"
-
-
 def draw(page: Page, *, down: float) -> None:
     """A stroke across the middle of the picture."""
     page.wait_for_selector("#editor-canvas-hints")
-    box = page.locator("#editor-canvas-hints").bounding_box()
-    assert box is not None
     page.select_option("#editor-paints", "1")
     page.click("#editor-brush")
+    # Where it is once the page has settled, for else the stroke may miss it.
+    box = page.locator("#editor-canvas-hints").bounding_box()
+    assert box is not None
     page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + down * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + down * box["height"], steps=5)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Dialog, Page, Route, expect
+from playwright.sync_api import Dialog, Page, Route, expect
 
 from diapir.review.serve import rooms_of
 from diapir.review.service.access import Security
@@ -44,19 +44,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             app.include_router(room)
         with running(Guard(app, security=Security(), limits=USUAL, counts=new_counts())) as port:
             yield f"http://127.0.0.1:{port}/"
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
-    page, broken = context.new_page(), list[str]()
-    page.set_default_timeout(WAIT_MS)
-    expect.set_options(timeout=WAIT_MS)
-    page.on("pageerror", lambda error: broken.append(str(error)))
-    page.on("console", lambda line: broken.append(line.text) if "Content Security" in line.text else None)
-    yield page
-    context.close()
-    assert broken == [], "scripts of the page failed"
 
 
 def draw(page: Page) -> None:
