@@ -1,6 +1,8 @@
 """What several test files ask for."""
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from diapir import cli
 from diapir.data.mosaic import Mosaics, find_mosaics
 from diapir.data.tgs import read_tgs
 from diapir.data.tiles import DataSet, read_data, write_data
 from diapir.runs import locked_folder
+from fake_command import Answer, Command
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("unhurried", deadline=None)
@@ -27,6 +31,28 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def diapir(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """The command line, in this process."""
+    monkeypatch.setattr(cli, "tune_process", lambda: None)  # it wants to come before torch
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def answer(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["diapir", *map(str, arguments)])
+        capsys.readouterr()
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 0
+        out, err = capsys.readouterr()
+        return Answer(status, out, err)
+
+    yield answer
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from diapir import cli
 from diapir.data import synthetic
 from diapir.data.synthetic import write_synthetic
 from diapir.nets.weights import load_tensors
@@ -19,6 +16,7 @@ from diapir.pipeline import run as pipeline
 from diapir.recipe.files import write_recipe
 from diapir.runs import locked_folder, read_json
 from diapir.train.epoch_log import read_log
+from fake_command import Answer, Command
 from fake_training import tiny_run_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -26,40 +24,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ON = "the same command with --resume goes on"
 # Long enough to be stopped on its way by another process.
 LONG = {"stages.0.epochs": 30, "stages.0.score_every": 10}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Answer]
-
-
-@pytest.fixture
-def diapir(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """The command line, in this process."""
-    monkeypatch.setattr(cli, "tune_process", lambda: None)  # it wants to come before torch
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def answer(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["diapir", *map(str, arguments)])
-        capsys.readouterr()
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 0
-        out, err = capsys.readouterr()
-        return Answer(status, out, err)
-
-    yield answer
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def written(folder: Path, changes: dict[str, Any] | None = None) -> Path:

@@ -2,7 +2,10 @@
 
 import ast
 import re
+import resource
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,11 @@ from typer.testing import CliRunner
 import diapir
 from diapir.cli import app
 from diapir.volume import survey_train as step
+from diapir.volume.ingest import ingest
+from diapir.volume.synthetic_survey import make_survey
+from fake_command import Command
+from fake_salt import smeared, write_salt
+from fake_stores import shuffled_segy
 
 SOURCES = Path(diapir.__file__).parent
 # Of git, dask, uv and the program that downloads weights.
@@ -50,3 +58,54 @@ def test_labels_in_segy_are_read_as_the_options_say(monkeypatch: pytest.MonkeyPa
     assert CliRunner().invoke(app, [*needed, *options]).exit_code == 0
     asked = {"order": "little", "stored": "ieee32", "num_samples": None, "interval_us": None}
     assert given["of_segy"] == {"asked": asked, "inline_byte": 9, "crossline_byte": 21}
+
+
+@contextmanager
+def small_disk(most_bytes: int) -> Iterator[None]:
+    """No file can be longer, which is what a full disk is to a program."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writes_bytecode = not sys.dont_write_bytecode
+    # Python would keep what it could write of a module, and fail over it from then on.
+    sys.dont_write_bytecode = True
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = not writes_bytecode
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SEG-Y file, its store, and salt that was found in another survey."""
+    folder = tmp_path_factory.mktemp("sources")
+    ingest(shuffled_segy(folder), folder / "survey.zarr")
+    write_salt(folder / "salt.zarr", smeared(make_survey(inlines=20, crosslines=24, samples=80, seed=5)))
+    return folder
+
+
+@pytest.mark.parametrize("most_bytes", [0, 700, 5000])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("info", "{sources}/fake.sgy", "--out", "{out}/info"),
+        ("ingest", "{sources}/fake.sgy", "{out}/survey.zarr"),
+        ("export", "{sources}/survey.zarr", "{out}/survey.sgy"),
+        ("surfaces", "{sources}/salt.zarr", "--out", "{out}/surfaces"),
+        ("synthetic", "{out}/made.sgy", "--inlines", "60", "--crosslines", "40", "--labels", "{out}/labels"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(
+    diapir: Command, sources: Path, tmp_path: Path, words: tuple[str, ...], most_bytes: int
+) -> None:
+    given = [word.format(sources=sources, out=tmp_path / "out") for word in words]
+    before = sorted(sources.rglob("*"))
+    with small_disk(most_bytes):
+        answer = diapir("survey", *given)
+    assert answer.status == 2
+    assert re.fullmatch(rf"error: {tmp_path}/out/\S+: File too large", answer.err.splitlines()[-1])
+    assert "Traceback" not in answer.err
+    assert not [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert sorted(sources.rglob("*")) == before
+    assert diapir("survey", *given).status == 0

@@ -58,7 +58,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         _name_file(error, path)
         raise
@@ -101,13 +101,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.rmdir()
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         _name_file(error, path)
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(handle)
+
+
+def sync(*paths: Path) -> None:
+    """Wait until files are on the disk as they are, and folders with the names in them."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def clear_killed(path: Path) -> None:
@@ -365,11 +375,3 @@ def _name_file(error: OSError, path: Path) -> None:
     """Say where a write failed: a full disk names no file, and the temporary one means nothing to a person."""
     if error.filename is None or ".part" in str(error.filename):
         error.filename = str(path)
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -200,7 +200,7 @@ def test_a_full_queue_says_when_to_come_again(run: Path) -> None:
 def test_an_image_is_cut_into_tiles_by_a_coder_and_only_where_there_is_room(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    makers, body = list[str](), png(smooth_greys(9, 9))
+    makers, body = list[str](), png(smooth_greys(102, 9))
 
     def noting(*args: Any, **settings: Any) -> Job:
         makers.append(threading.current_thread().name.partition("_")[0])

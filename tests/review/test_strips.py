@@ -1,4 +1,4 @@
-"""Sections are kept within a bound, made once however many ask, and the same however they are cut."""
+"""Sections are kept within a bound, strips of them made once, and they are the same however they are cut."""
 
 import threading
 import time
@@ -9,9 +9,9 @@ import pytest
 from diapir.review.sources import SurveySource, open_sources
 from diapir.review.viewer import strips, whole_volumes
 from diapir.review.viewer.background import Slow, StillWorking
-from diapir.review.viewer.strips import Bytes, Kept, Key, Strips, read_strip
+from diapir.review.viewer.strips import Bytes, Kept, Key, Strips, read_sections, strip_lines
 from diapir.review.viewer.whole_volumes import TimeSlices, read_slab
-from diapir.volume.line_numbers import DIRECTIONS
+from diapir.volume.line_numbers import DIRECTIONS, Direction
 from fake_viewed import write_viewed_survey
 
 SHAPE = (36, 40, 50)
@@ -64,6 +64,35 @@ def test_many_who_ask_at_once_have_it_made_once() -> None:
     for thread in threads:
         thread.join()
     assert len(made) == 1
+
+
+def read_strip(source: SurveySource, volume: str, direction: Direction, number: int) -> Bytes:
+    """The lines that are kept together."""
+    lines = strip_lines(source, direction)
+    return read_sections(source, volume, direction, slice(number * lines, (number + 1) * lines))
+
+
+def test_a_jump_waits_for_one_line_and_its_neighbours_come_behind_it(
+    source: SurveySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[slice] = []
+
+    def noted(source: SurveySource, volume: str, direction: Direction, lines: slice) -> Bytes:
+        read.append(lines)
+        return read_sections(source, volume, direction, lines)
+
+    monkeypatch.setattr(strips, "read_sections", noted)
+    kept = Kept(1 << 24)
+    sections, expected = Strips(kept), read_strip(source, "mask", "inline", 1)
+    np.testing.assert_array_equal(sections.section(source, "mask", "inline", 20), expected[4])
+    assert read[0] == slice(20, 21)
+    for _ in range(500):
+        if kept.get(Key(source.name, "mask", "inline", 1)) is not None:
+            break
+        time.sleep(0.02)
+    assert read[1:] == [slice(16, 32)]
+    np.testing.assert_array_equal(sections.section(source, "mask", "inline", 22), expected[6])
+    assert slice(22, 23) not in read
 
 
 def test_many_threads_get_the_same_sections_within_the_bound(source: SurveySource) -> None:

@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from playwright.sync_api import Browser, Page, expect
 
+from diapir.data.png import image_size
 from diapir.review.sources import open_sources
 from diapir.review.viewer.levels import LEVELS
 from diapir.review.viewer.page_routes import page_routes
@@ -372,4 +373,6 @@ def test_pictures_for_the_docs(page: Page, pictured: str, width: int) -> None:
         page.wait_for_timeout(1500)
         if name == "tiles":
             first = page.locator("#gallery a").nth(3).get_attribute("data-id")
-        page.screenshot(path=PICTURES / f"viewer-{name}-{width}.png")
+        path = PICTURES / f"viewer-{name}-{width}.png"
+        page.screenshot(path=path)
+        assert image_size(path.read_bytes(), where=name) == (900, width)

@@ -8,6 +8,7 @@ import pytest
 
 from diapir.faults import InputError
 from diapir.volume.info import survey_info
+from fake_damage import damaged_segy
 from fake_segy import fake_segy, grid_traces, write
 
 GRID = grid_traces(3, 4)
@@ -17,37 +18,8 @@ SEEDS = (
     fake_segy(GRID, code=6, revision=(2, 0), more_headers=1, trailer=b"T" * 3200, fields={(3507, 4): 1, (3529, 4): 1}),
     fake_segy(GRID, code=8, revision=(2, 1), fields={(3297, 4): 0x01020304}),
 )
-EXTREMES = (b"\0", b"\xff", b"\x7f\xff", b"\x80\0", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\x7f\x80\0\0", b"\xff" * 8)
 # A grid has up to a million places however few the traces.
 MOST_BYTES, LONGEST_S = 100_000_000, 20.0
-
-
-def mutate(content: bytes, rng: random.Random, *, header_bytes: int, stride: int) -> bytes:
-    """Bytes flipped, fields of any header set to extremes, pieces spliced in, moved and cut off."""
-    changed = bytearray(content)
-    for _ in range(rng.choice((1, 1, 2, 4, 30))):
-        trace = 3600 + stride * rng.randrange((len(content) - 3600) // stride)
-        place = rng.choice(
-            (3200 + rng.randrange(400), trace + rng.randrange(header_bytes), rng.randrange(len(changed)))
-        )
-        match rng.choice(("flip", "extreme", "extreme", "same in all", "splice")):
-            case "flip":
-                changed[place] ^= 1 << rng.randrange(8)
-            case "extreme":
-                value = rng.choice((*EXTREMES, rng.randbytes(4)))
-                changed[place : place + len(value)] = value
-            case "same in all":
-                value = rng.choice(EXTREMES)
-                offset = rng.randrange(header_bytes)
-                for start in range(3600 + offset, len(content) - 8, stride):
-                    changed[start : start + len(value)] = value
-            case "splice":
-                start, length = rng.randrange(len(content)), rng.choice((1, 4, 240, stride))
-                piece = content[start : start + length]
-                changed[place : place + rng.choice((0, len(piece)))] = piece
-    if rng.random() < 0.1:
-        del changed[rng.randrange(len(changed)) :]
-    return bytes(changed)
 
 
 def told(path: Path, out: Path | None) -> bool:
@@ -72,7 +44,7 @@ def fuzz(folder: Path, content: bytes, *, seed: int, times: int, pictures: int, 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for number in range(times):
-            path.write_bytes(mutate(content, rng, **shape))
+            path.write_bytes(damaged_segy(content, rng, **shape))
             could += told(path, folder if number % (times // pictures) == 0 else None)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()

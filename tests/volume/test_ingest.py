@@ -1,5 +1,6 @@
 """Every sample of a SEG-Y file comes to its place, and the file can be written again from the store alone."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 import zarr
 
 from diapir.faults import InputError
+from diapir.volume import segy as segy_module
+from diapir.volume import store as store_module
 from diapir.volume.export import export_segy
 from diapir.volume.ingest import ingest
 from diapir.volume.segy_format import FORMATS, ORDERS, Order, SampleFormat
-from diapir.volume.store import open_store, read_map
+from diapir.volume.store import Store, open_store, read_map
 from fake_segy import Trace, fake_segy, write
 from fake_stores import volume_of
 
@@ -42,7 +45,42 @@ def ragged(seed: int = 1) -> list[tuple[int, int]]:
 def test_every_sample_comes_to_its_place(tmp_path: Path, places: list[tuple[int, int]]) -> None:
     traces = traces_of(places)
     ingest(write(tmp_path, fake_segy(traces)), tmp_path / "out.zarr")
+    assert_in_place(open_store(tmp_path / "out.zarr"), traces)
+
+
+def test_small_blocks_and_pieces_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The later a block, the more of it is missing: what a buffer held before would be seen.
+    rng = np.random.default_rng(4)
+    places = [place for number, place in enumerate(grid()) if rng.random() > number / 2800]
+    traces = traces_of(places)
+    mended = Trace([0, *traces[7].samples[1:]], traces[7].inline, traces[7].crossline)
+    traces[7] = Trace([float("nan"), *traces[7].samples[1:]], traces[7].inline, traces[7].crossline)
+    content = fake_segy([traces[row] for row in rng.permutation(len(traces))], code=5)
+    traces[7] = mended
+    monkeypatch.setattr(store_module, "_SHARD_LINES", 16)
+    monkeypatch.setattr(segy_module, "_PIECE", 3 * (240 + 4 * NUM_SAMPLES))
+    ingest(write(tmp_path, content), tmp_path / "out.zarr", zero_bad=True)
     store = open_store(tmp_path / "out.zarr")
+    assert len([file for file in (store.path / "amplitude" / "c").rglob("*") if file.is_file()]) == 5 * 3
+    assert_in_place(store, traces)
+
+
+def test_a_store_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync = set[int](), os.fsync
+
+    def noted(handle: int) -> None:
+        if not (tmp_path / "out.zarr").exists():
+            synced.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr("os.fsync", noted)
+    ingest(write(tmp_path, fake_segy(traces_of(grid(20, 20)))), tmp_path / "out.zarr")
+    files = [tmp_path / "out.zarr", *(tmp_path / "out.zarr").rglob("*")]
+    assert {file.stat().st_ino for file in files} <= synced
+
+
+def assert_in_place(store: Store, traces: list[Trace]) -> None:
+    """Every place holds its first trace, and zeros where there is none."""
     inlines = store.grid.inlines.first + store.grid.inlines.step * np.arange(store.grid.inlines.count)
     crosslines = store.grid.crosslines.first + store.grid.crosslines.step * np.arange(store.grid.crosslines.count)
     first_at: dict[tuple[int, int], Trace] = {}

@@ -3,8 +3,9 @@
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.progress import track
 from zarr.codecs import ZstdCodec
 
 from diapir.faults import InputError
-from diapir.runs import atomic_folder, json_digest, provenance, require_new_folder, sha256_of_file
+from diapir.runs import atomic_folder, json_digest, provenance, require_new_folder, sha256_of_file, sync
 from diapir.volume.geometry import NO_TRACE, Geometry, coordinates, find_geometry
 from diapir.volume.greys import amplitude_limit
 from diapir.volume.segy import Segy, file_header, open_segy, raw_headers, samples, traces, trailer
@@ -40,7 +41,7 @@ class _Work:
         headers: descriptor of a file that takes the trace headers in the order of the SEG-Y file.
         live: bool (inlines, crosslines), filled on the way.
         bad: samples that are no number, by the row of their trace; filled on the way.
-        large: how many whole numbers are so large that float32 may not hold them, block by block; filled on the way.
+        large: how many whole numbers are so large that float32 may not hold them, part by part; filled on the way.
     """
 
     store: Store
@@ -103,6 +104,7 @@ def ingest(
         facts = _facts(segy, geometry, grid, live=live, num_bad=sum(work.bad.values()), sha256=digest.result())
         facts["warnings"] += rounded
         finish(store, facts)
+        sync(*folder.rglob("*"), folder)
     for warning in rounded:
         print(f"note: {warning}", file=sys.stderr)
     return _summary(out, segy, geometry, live=live)
@@ -142,38 +144,71 @@ def _write_traces(store: Store, segy: Segy, geometry: Geometry, *, zero_bad: boo
         _write_headers(work, geometry.duplicates[:, 0])
         blocks = blocks_of(geometry.shape, shard)
         console = Console(stderr=True)
-        done = _in_two_threads(work, blocks)
-        for _ in track(done, "ingesting", total=len(blocks), console=console, disable=not console.is_terminal):
-            pass
+        size = math.prod(shard[:2]) * store.grid.num_samples
+        # Closed before the file of headers is: a stop may come between two blocks.
+        with closing(_in_two_threads(work, blocks, size=size)) as done:
+            for _ in track(done, "ingesting", total=len(blocks), console=console, disable=not console.is_terminal):
+                pass
     _require_good(segy.path, work.bad, zero_bad=zero_bad)
     require_some(segy.path, work.live)
     _keep_headers(store, segy, place)
     return work
 
 
-def _in_two_threads(work: _Work, blocks: list[tuple[slice, slice]]) -> Iterator[None]:
-    """Blocks one after another, one being read while another is written; no more than that are in memory."""
-    with ThreadPoolExecutor(2) as pool:
-        running: list[Future[None]] = []
+def _in_two_threads(work: _Work, blocks: list[tuple[slice, slice]], *, size: int) -> Generator[None]:
+    """Blocks one after another, one being read while another is written; no more than that are in memory.
+
+    Args:
+        size: samples of a block, with room for those that are not there.
+    """
+    # Memory that is taken anew for every block costs more time than what is done with it.
+    buffers = np.empty((2, size), np.float32)
+    with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as beside:
+        running: list[Future[list[Path]]] = []
+        # What is written goes on to the disk at once, not in one long wait at the end.
+        syncing: list[Future[None]] = []
         try:
-            for block in blocks:
+            for number, block in enumerate(blocks):
                 if len(running) == 2:
-                    yield running.pop(0).result()
-                running.append(pool.submit(_write_block, work, block))
-            for one in running:
-                yield one.result()
+                    syncing.append(beside.submit(sync, *running.pop(0).result()))
+                    # A disk that fails is told before all is read.
+                    while syncing and syncing[0].done():
+                        syncing.pop(0).result()
+                    yield
+                running.append(pool.submit(_write_block, work, block, buffers[number % 2]))
+            for block_done in running:
+                syncing.append(beside.submit(sync, *block_done.result()))
+                yield
+            for synced in syncing:
+                synced.result()
         finally:
             for one in running:
                 one.cancel()
+            beside.shutdown(cancel_futures=True)
 
 
-def _write_block(work: _Work, block: tuple[slice, slice]) -> None:
+def _write_block(work: _Work, block: tuple[slice, slice], buffer: NDArray[np.float32]) -> list[Path]:
+    """Samples and headers of the traces of a block; gives the files that hold its samples."""
     rows = work.geometry.trace_rows[block]
     present = rows != NO_TRACE
     order = np.argsort(rows[present], kind="stable")
     in_file = rows[present][order]
-    headers, values = traces(work.segy, in_file)
-    _put_rows(work.headers, headers, in_file)
+    inlines, crosslines = (places[order] for places in np.nonzero(present))
+    whole = buffer[: rows.size * work.segy.num_samples].reshape(*rows.shape, work.segy.num_samples)
+    whole[~present] = 0
+    live = np.zeros(rows.shape, np.bool_)
+    for span, headers, values in traces(work.segy, in_file):
+        _put_rows(work.headers, headers, in_file[span])
+        _note_odd(work, values, in_file[span])
+        here = inlines[span], crosslines[span]
+        whole[here] = values
+        live[here] = values.any(1)
+    work.live[block] = live & ~work.geometry.is_dead[block]
+    return put_block(work.store, "amplitude", whole, at=(block[0].start, block[1].start))
+
+
+def _note_odd(work: _Work, values: NDArray[np.float32], in_file: NDArray[np.int64]) -> None:
+    """Count samples that float32 may not hold, and those that are no numbers, which become zero."""
     stored = work.segy.layout.stored
     if stored.is_finer and not stored.is_float:
         work.large.append(int((np.abs(values) >= _FIRST_INEXACT).sum()))
@@ -182,13 +217,6 @@ def _write_block(work: _Work, block: tuple[slice, slice]) -> None:
         values[~is_number] = 0
         counts = (~is_number).sum(1)
         work.bad.update({int(in_file[row]): int(counts[row]) for row in np.flatnonzero(counts)})
-    inlines, crosslines = (places[order] for places in np.nonzero(present))
-    whole = np.zeros((*rows.shape, work.segy.num_samples), np.float32)
-    whole[inlines, crosslines] = values
-    live = np.zeros(rows.shape, np.bool_)
-    live[inlines, crosslines] = values.any(1)
-    work.live[block] = live & ~work.geometry.is_dead[block]
-    put_block(work.store, "amplitude", whole, at=(block[0].start, block[1].start))
 
 
 def _write_headers(work: _Work, rows: NDArray[np.int64]) -> None:

@@ -14,7 +14,15 @@ from rich.console import Console
 from rich.progress import track
 
 from diapir.faults import InputError
-from diapir.runs import atomic_folder, json_digest, provenance, require_new_folder, require_outside, sha256_of_file
+from diapir.runs import (
+    atomic_folder,
+    json_digest,
+    provenance,
+    require_new_folder,
+    require_outside,
+    sha256_of_file,
+    sync,
+)
 from diapir.volume.geometry import NO_TRACE
 from diapir.volume.ingest import HEADERS_A_CHUNK, amplitude_figures, blocks_of, put_rows, require_some
 from diapir.volume.line_numbers import Axis
@@ -87,6 +95,7 @@ def ingest_mdio(source: Path, out: Path, *, zero_bad: bool = False) -> str:
         put_array(store, "duplicates", np.empty((0, 2), np.int64))
         _put_headers(store, present, x, y, parts=parts)
         finish(store, _facts(source, store, live=live, num_bad=num_bad))
+        sync(*folder.rglob("*"), folder)
     shape = f"{grid.shape[0]} inlines x {grid.shape[1]} crosslines x {grid.shape[2]} samples"
     return f"{out}: {shape}, from MDIO; {live.sum()} of {present.sum()} traces are live"
 

@@ -182,22 +182,27 @@ def samples(segy: Segy, rows: Rows) -> NDArray[np.float32]:
     Raises:
         InputError: the file is no longer what it was.
     """
-    return traces(segy, rows)[1]
+    values = np.empty((_count(segy, rows), segy.num_samples), np.float32)
+    for span, _, part in traces(segy, rows):
+        values[span] = part
+    return values
 
 
-def traces(segy: Segy, rows: Rows) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """What `raw_headers` and what `samples` gives, in one reading.
+def traces(segy: Segy, rows: Rows) -> Iterator[tuple[slice, NDArray[np.uint8], NDArray[np.float32]]]:
+    """Some traces at a time: their places in `rows`, and what `raw_headers` and what `samples` gives of them.
+
+    They lie in buffers that are used again for the next ones, so that memory that caches hold serves them all.
 
     Raises:
         InputError: the file is no longer what it was.
     """
-    headers = np.empty((_count(segy, rows), segy.header_bytes), np.uint8)
-    values = np.empty((len(headers), segy.num_samples), np.float32)
+    buffer = np.empty((0, segy.num_samples), np.float32)
     for start, raw in _raw_pieces(segy, rows):
-        span = slice(start, start + len(raw))
-        headers[span] = raw[:, : segy.header_bytes]
-        decode_into(values[span], raw[:, segy.header_bytes :], stored=segy.layout.stored, order=segy.layout.order)
-    return headers, values
+        # None is greater than the first.
+        buffer = buffer if len(buffer) else np.empty((len(raw), segy.num_samples), np.float32)
+        values = buffer[: len(raw)]
+        decode_into(values, raw[:, segy.header_bytes :], stored=segy.layout.stored, order=segy.layout.order)
+        yield slice(start, start + len(raw)), raw[:, : segy.header_bytes], values
 
 
 def first_samples(segy: Segy, rows: NDArray[np.int64], *, most: int) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -2,8 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Iterable, Iterator
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ _PLACE = np.dtype("<u8")
 _ABSENT = _PLACE.type(2**64 - 1)
 
 
-def put_block(store: Store, name: str, values: NDArray[Any], *, at: tuple[int, int]) -> None:
+def put_block(store: Store, name: str, values: NDArray[Any], *, at: tuple[int, int]) -> list[Path]:
     """Fill whole traces of a volume that `add_volume` made: the shards under them, each file whole or absent.
+
+    Gives the files.
 
     Args:
         values: (inlines, crosslines, samples), of numbers that become those of the volume.
@@ -36,11 +38,14 @@ def put_block(store: Store, name: str, values: NDArray[Any], *, at: tuple[int, i
         assert at[axis] % shard[axis] == 0, f"a block begins where a shard does: {at}, {shard}"
         assert ends[axis] % shard[axis] == 0 or ends[axis] == shape[axis], f"a block ends where a shard does: {ends}"
     kind = np.dtype(array.dtype).newbyteorder("<")
+    counts = tuple(side // own for side, own in zip(shard, chunk, strict=True))
+    size = math.prod(chunk) * kind.itemsize + _CRC.itemsize
+    written = []
     for key, part in _shards(values, at, shard=shard):
-        content = _chunks(part, kind, chunk=chunk)
-        counts = tuple(side // own for side, own in zip(shard, chunk, strict=True))
-        pieces = [content, _index(content, part.shape, chunk=chunk, counts=counts)] if array.shards else [content]
-        _write(store.path.joinpath(name, "c", *map(str, key)), pieces)
+        chunks = _chunks(part, kind, chunk=chunk)
+        end = [_index(size, _filled(part.shape, chunk), counts=counts)] if array.shards else []
+        written.append(_write(store.path.joinpath(name, "c", *map(str, key)), chain(chunks, end)))
+    return written
 
 
 def _shards(values: NDArray[Any], at: tuple[int, int], *, shard: Shape) -> Iterator[tuple[Shape, NDArray[Any]]]:
@@ -57,30 +62,34 @@ def _filled(shape: Shape, chunk: Shape) -> Shape:
     return tuple(-(-side // own) for side, own in zip(shape, chunk, strict=True))
 
 
-def _chunks(part: NDArray[Any], kind: np.dtype[Any], *, chunk: Shape) -> NDArray[np.uint8]:
-    """A row of bytes for each chunk that holds something, with its checksum; beyond the end of the grid are zeros."""
-    counts = _filled(part.shape, chunk)
+def _chunks(part: NDArray[Any], kind: np.dtype[Any], *, chunk: Shape) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of each chunk that holds something, with its checksum, in a buffer that is used again.
+
+    Beyond the end of the grid are zeros.
+    """
     size = math.prod(chunk) * kind.itemsize
-    rows = np.zeros((math.prod(counts), size + _CRC.itemsize), np.uint8)
-    for row, place in zip(rows, product(*map(range, counts)), strict=True):
+    row = np.zeros(size + _CRC.itemsize, np.uint8)
+    whole = row[:size].view(kind).reshape(chunk)
+    for place in product(*map(range, _filled(part.shape, chunk))):
         own = part[tuple(slice(n * side, (n + 1) * side) for n, side in zip(place, chunk, strict=True))]
-        whole = row[:size].view(kind).reshape(chunk)
+        if own.shape != chunk:
+            whole[...] = 0
         whole[tuple(map(slice, own.shape))] = own
         row[size:].view(_CRC)[0] = google_crc32c.value(row[:size])
-    return rows
+        yield row
 
 
-def _index(rows: NDArray[np.uint8], shape: Shape, *, chunk: Shape, counts: Shape) -> NDArray[np.uint8]:
-    """Where each chunk of a shard begins and how long it is, with a checksum; of those that are not there, ones."""
+def _index(size: int, filled: Shape, *, counts: Shape) -> NDArray[np.uint8]:
+    """Where each chunk of a shard begins, all `size` bytes long, with a checksum; of those that are not there, ones."""
     index = np.full((*counts, 2), _ABSENT)
-    here = index[tuple(map(slice, _filled(shape, chunk)))]
-    here[..., 0] = (rows.shape[1] * np.arange(len(rows), dtype=_PLACE)).reshape(here.shape[:3])
-    here[..., 1] = rows.shape[1]
+    here = index[tuple(map(slice, filled))]
+    here[..., 0] = (size * np.arange(math.prod(filled), dtype=_PLACE)).reshape(filled)
+    here[..., 1] = size
     content = index.tobytes()
     return np.frombuffer(content + _CRC.type(google_crc32c.value(content)).tobytes(), np.uint8)
 
 
-def _write(path: Path, pieces: list[NDArray[np.uint8]]) -> None:
+def _write(path: Path, pieces: Iterable[NDArray[np.uint8]]) -> Path:
     """A file that is whole or absent; what a killed process leaves ends as Zarr's own leavings do."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -88,3 +97,4 @@ def _write(path: Path, pieces: list[NDArray[np.uint8]]) -> None:
         for piece in pieces:
             file.write(piece.data)
     temporary.replace(path)
+    return path

@@ -24,6 +24,8 @@ OVERLAP = TILE // 4
 
 Greys = NDArray[np.uint8]
 
+_ENDED = "the nets' thread has ended"
+
 
 class ModelFailed(Exception):
     """A model could not be loaded, or could not predict; the server's own log says why."""
@@ -38,7 +40,7 @@ class Job:
         waiting: their numbers; shorter with each that is taken.
         tops_m: depth of each tile's top, NaN where unknown.
         deadline_s: of the monotonic clock; nobody waits for what is done later.
-        future: the image put together again; cancelled by who no longer wants it.
+        future: the image put together again; `forget` the job where nobody waits for it any more.
     """
 
     model: str
@@ -169,14 +171,19 @@ class NetQueue:
     def _work(self) -> None:
         try:
             while (batch := self._next_batch()) is not None:
-                self._do(batch)
+                try:
+                    self._do(batch)
+                except BaseException:
+                    for job, _ in batch:
+                        _fail(job, ModelFailed(_ENDED))
+                    raise
                 with self._changed:
                     self._num_lately = len({id(job) for job, _ in batch} | {id(job) for job in self._jobs})
         finally:
             # Only after a fault of ours is there anything left.
             self._is_closing = True
             while self._jobs:
-                _fail(self._jobs.popleft(), ModelFailed("the nets' thread has ended"))
+                _fail(self._jobs.popleft(), ModelFailed(_ENDED))
 
     def _next_batch(self) -> _Batch | None:
         """Tiles of one model, from its images in turn, when there are any; None at the end."""

@@ -4,8 +4,8 @@ import asyncio
 import io
 import queue
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 
 from diapir.data.rle import encode
+from diapir.data.tiles import TILE
 from diapir.review.service.counts import Counts, new_counts
 from diapir.review.service.decode import TYPES, UNSAID, greys_of
 from diapir.review.service.limits import Limits, padded_pixels
@@ -211,14 +212,16 @@ async def _segmented(request: Request, service: _Service, wish: Wish) -> Respons
         depth_m=float("nan") if wish.depth_m is None else wish.depth_m,
         row_m=float("nan") if wish.row_m is None else wish.row_m,
     )  # fmt: skip
-    with _room(service, (greys.shape[0], greys.shape[1])):
-        # Its arrays are many times its greys: there is room for them first, and other requests do not wait meanwhile.
-        job = await loop.run_in_executor(service.coders, make)
+    threshold = model.threshold if wish.threshold is None else wish.threshold
+    encode_it = partial(_encoded, model=model, threshold=threshold, form=wish.format, start_s=start_s)
+    size = padded_pixels((greys.shape[0], greys.shape[1]))
+    with _room(service, size):
+        # Its arrays are many times its greys: there is room for them first, and other requests do not wait meanwhile
+        # but for a tile, of which they are made faster than a thread is woken.
+        job = make() if size <= TILE * TILE else await loop.run_in_executor(service.coders, make)
+        answer = _answer_of(job, service, encode_it)
         try:
-            blend = await _done(request, service, job)
-            threshold = model.threshold if wish.threshold is None else wish.threshold
-            encode_it = partial(_encoded, blend, model=model, threshold=threshold, form=wish.format, start_s=start_s)
-            return await loop.run_in_executor(service.coders, encode_it)
+            return await _done(request, service, job, answer)
         finally:
             service.nets.forget(job)
 
@@ -239,22 +242,44 @@ def _require_room(service: _Service) -> None:
 
 
 @contextmanager
-def _room(service: _Service, shape: tuple[int, int]) -> Iterator[None]:
+def _room(service: _Service, num_pixels: int) -> Iterator[None]:
     """Room among what waits for an image, for as long as the block lasts."""
     try:
-        with service.nets.room(padded_pixels(shape)):
+        with service.nets.room(num_pixels):
             yield
     except queue.Full:
         raise later(429, "too many images wait already", wait_s=service.nets.wait_s) from None
 
 
-async def _done(request: Request, service: _Service, job: Job) -> Blend:
-    """The image put together again, unless its client leaves before."""
+def _answer_of(job: Job, service: _Service, encode_it: Callable[[Blend], Response]) -> "Future[Response]":
+    """The answer, encoded as soon as the nets are done: the loop, which all requests share, is not asked in between."""
+    answer: Future[Response] = Future()
+
+    def encode_now(done: "Future[Blend]") -> None:
+        if not answer.set_running_or_notify_cancel():
+            return
+        try:
+            answer.set_result(encode_it(done.result()))
+        except Exception as error:  # noqa: BLE001 - whoever waits for the answer is told
+            answer.set_exception(error)
+
+    def go_on(done: "Future[Blend]") -> None:
+        if done.exception() is None:
+            service.coders.submit(encode_now, done)
+        else:  # told at once, however much the coders have to do
+            encode_now(done)
+
+    job.future.add_done_callback(go_on)
+    return answer
+
+
+async def _done(request: Request, service: _Service, job: Job, answer: "Future[Response]") -> Response:
+    """The answer, unless its client leaves before."""
     try:
         service.nets.submit(job)
     except ModelFailed as error:
         raise later(503, str(error), wait_s=30) from None
-    found = asyncio.wrap_future(job.future)
+    found = asyncio.wrap_future(answer)
     left = asyncio.ensure_future(_disconnected(request))
     try:
         either: set[asyncio.Future[Any]] = {found, left}

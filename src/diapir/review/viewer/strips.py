@@ -1,9 +1,9 @@
-"""Sections of a survey as bytes: read in strips of sixteen lines, for one costs as much, and kept within a bound."""
+"""Sections of a survey as bytes: kept within a bound in strips of sixteen lines, which cost little more than one."""
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ Bytes = NDArray[np.uint8]
 _PIECE_BYTES = 16 << 20
 _MOST_STRIP_BYTES = 64 << 20
 _MOST_AT_ONCE = 2
+_MOST_AHEAD, _MOST_BESIDE = 8, 2
+"""Strips on their way where somebody looks, and where somebody may look next."""
 
 
 class Key(NamedTuple):
@@ -98,7 +100,8 @@ class Strips:
     def __init__(self, kept: Kept) -> None:
         self._kept = kept
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diapir-ahead")
-        self._waiting = threading.Semaphore(2)
+        self._coming: dict[Key, Future[Bytes]] = {}
+        self._lock = threading.Lock()
         # What many ask for at once waits its turn, so that memory stays within a bound.
         self._reading = threading.Semaphore(_MOST_AT_ONCE)
 
@@ -110,40 +113,46 @@ class Strips:
         """
         lines = strip_lines(source, direction)
         number, row = divmod(place, lines)
-        strip = self._strip(source, volume, direction, number)
-        # Beyond the middle, the next is likely to be asked for.
-        beside = number + (1 if 2 * row >= lines else -1)
-        if 0 <= beside * lines < axis_of(source.grid, direction).count:
-            self._read_ahead(source, volume, direction, beside)
+        strip = self._strip(Key(source.name, volume, direction, number))
+        if strip is None:
+            # Whoever jumps waits for one line alone; its neighbours are made ready behind it.
+            with self._reading:
+                strip, row = read_sections(source, volume, direction, slice(place, place + 1)), 0
+            self._read_ahead(source, volume, direction, number, most=_MOST_AHEAD)
+        else:
+            # Beyond the middle, the next is likely to be asked for.
+            beside = number + (1 if 2 * row >= lines else -1)
+            if 0 <= beside * lines < axis_of(source.grid, direction).count:
+                self._read_ahead(source, volume, direction, beside, most=_MOST_BESIDE)
         section: Bytes = strip[row]
         return section
 
-    def _strip(self, source: SurveySource, volume: str, direction: Direction, number: int) -> Bytes:
+    def _strip(self, key: Key) -> Bytes | None:
+        """What is kept, or is being read at this moment."""
+        with self._lock:
+            coming = self._coming.get(key)
+        # One that waits behind others takes longer than a line.
+        return coming.result() if coming is not None and coming.running() else self._kept.get(key)
+
+    def _read_ahead(self, source: SurveySource, volume: str, direction: Direction, number: int, *, most: int) -> None:
+        """Without haste: of what nobody waits for, no more than so much is begun."""
         key = Key(source.name, volume, direction, number)
-        found = self._kept.get(key)
-        if found is not None:
-            return found
+        with self._lock:
+            if key not in self._coming and self._kept.get(key) is None and len(self._coming) < most:
+                self._coming[key] = self._ahead.submit(self._made, source, key, direction)
 
-        def make() -> Bytes:
-            with self._reading:
-                return read_strip(source, volume, direction, number)
-
-        return self._kept.get_or_make(key, make)
-
-    def _read_ahead(self, source: SurveySource, volume: str, direction: Direction, number: int) -> None:
-        """Without haste, and without a queue: what nobody waits for gives way."""
-        if self._kept.get(Key(source.name, volume, direction, number)) is None and self._waiting.acquire(
-            blocking=False
-        ):
-            self._ahead.submit(self._try_strip, source, volume, direction, number)
-
-    def _try_strip(self, source: SurveySource, volume: str, direction: Direction, number: int) -> None:
+    def _made(self, source: SurveySource, key: Key, direction: Direction) -> Bytes:
+        """A strip, which is kept from then on; a fault is told to whoever asks for one of its lines."""
+        lines = strip_lines(source, direction)
         try:
-            self._strip(source, volume, direction, number)
-        except InputError:
-            pass  # told to the one who asks for it
+            with self._reading:
+                own = slice(key.number * lines, (key.number + 1) * lines)
+                strip = read_sections(source, key.volume, direction, own)
+            self._kept.put(key, strip)
+            return strip
         finally:
-            self._waiting.release()
+            with self._lock:
+                del self._coming[key]
 
 
 def strip_lines(source: SurveySource, direction: Direction) -> int:
@@ -155,16 +164,17 @@ def strip_lines(source: SurveySource, direction: Direction) -> int:
     return lines
 
 
-def read_strip(source: SurveySource, volume: str, direction: Direction, number: int) -> Bytes:
-    """Some lines of a volume: (lines, samples, traces). Memory beyond these is a few pieces of 16 MiB.
+def read_sections(source: SurveySource, volume: str, direction: Direction, lines: Lines) -> Bytes:
+    """Some lines of a volume, as far as the grid goes: (lines, samples, traces).
+
+    Memory beyond these is a few pieces of 16 MiB.
 
     Raises:
         InputError: a file of the store is absent or damaged; it is named.
     """
     store = source.store_of(volume)
     assert store is not None
-    lines, axis = strip_lines(source, direction), axis_of(source.grid, direction)
-    own = slice(number * lines, min((number + 1) * lines, axis.count))
+    own = slice(lines.start, min(lines.stop, axis_of(source.grid, direction).count))
     num_traces, num_samples = source.grid.shape[1 if direction == "inline" else 0], source.grid.num_samples
     live, convert = read_map(store, "live"), converter(store, volume)
     strip = np.empty((own.stop - own.start, num_samples, num_traces), np.uint8)
