@@ -4,9 +4,8 @@
 
 The service runs in a process of its own, as `diapir serve` starts it, with a net trained for a moment. Clients, threads
 of this process, each send a tile as PNG, wait for the mask, and send the next. The bare net sees the same views on
-batches that are ready: as it was trained, and with its batch norms folded, as predictions are made. Rounds are
-interleaved; while the one side is measured, the other waits. First the masks of some tiles are held against those of
-the bare net.
+batches that are ready. Rounds are interleaved; while the one side is measured, the other waits. First the masks of some
+tiles are held against those of the bare net.
 """
 
 from diapir.processor import tune_process
@@ -36,7 +35,7 @@ from diapir.data.rle import decode
 from diapir.data.synthetic import make_synthetic
 from diapir.nets.framing import net_input
 from diapir.pipeline.bundle import Model, open_model
-from diapir.pipeline.predicting import load_model, load_predictor
+from diapir.pipeline.predicting import load_model
 from diapir.pipeline.survey_tiles import mask_threshold, tile_predictor
 from diapir.train.together import make_fabric
 from diapir.volume.segment import precision_of
@@ -106,11 +105,10 @@ def from_clients(port: int, bodies: list[bytes], count: int) -> tuple[float, lis
 
 
 @torch.inference_mode()
-def net_alone(model: Model, tiles: NDArray[np.uint8], *, batch: int, is_folded: bool) -> float:
+def net_alone(model: Model, tiles: NDArray[np.uint8], *, batch: int) -> float:
     """Tiles a second of the net itself, each view of a tile on a full batch that is ready."""
     (member,) = model.members
-    load = load_predictor if is_folded else load_model
-    net, spec = load(member.recipe, model.folder / member.weights[0].file)[:2]
+    net, spec = load_model(member.recipe, model.folder / member.weights[0].file)
     fabric = make_fabric(precision_of(model), devices=1)
     net = net.to(fabric.device).eval()
     images = torch.from_numpy(tiles[:batch]).to(fabric.device).float() / 255
@@ -162,20 +160,17 @@ def main() -> None:
             for _ in range(asked.rounds):
                 rate, answered = from_clients(port, bodies, asked.clients)
                 waits += answered
-                alone = [net_alone(model, tiles, batch=asked.batch, is_folded=folded) for folded in (False, True)]
-                rates.append((rate, *alone))
+                rates.append((rate, net_alone(model, tiles, batch=asked.batch)))
     print(heading("fastapi", "uvicorn", threads=int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads()))))
     print(f"tiles      {asked.tiles} of 101 x 101 as PNG, {asked.clients} clients; pixels alike: {alike:.5f}")
-    service, net, folded_net = np.array(rates).T
+    service, net = (np.array(rates)[:, column] for column in (0, 1))
     rows = [
         ["", "tiles/s"],
         ["service", spread(service.tolist()).text(1)],
         [f"net alone, batches of {asked.batch}", spread(net.tolist()).text(1)],
-        ["the same, its batch norms folded", spread(folded_net.tolist()).text(1)],
     ]
     print(table(rows))
     print(f"service / net alone  {spread((service / net).tolist()).text()}, goal {GOAL}")
-    print(f"service / folded     {spread((service / folded_net).tolist()).text()}")
     print(
         f"latency              p50 {np.quantile(waits, 0.5) * 1e3:.0f} ms, p95 {np.quantile(waits, 0.95) * 1e3:.0f} ms"
     )

@@ -54,7 +54,7 @@ def require_multiple(image: Tensor, divisor: int) -> None:
         )
 
 
-def convolve_doubled(coarse: Tensor, skip: Tensor | None, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def convolve_doubled(coarse: Tensor, skip: Tensor | None, weight: Tensor) -> Tensor:
     """3x3 convolution of `coarse`, doubled by nearest neighbour, beside `skip`: the same sums in fewer products.
 
     Doubling followed by a 3x3 kernel is one transposed convolution whose 4x4 kernel is the 3x3 one spread over 2x2
@@ -64,7 +64,6 @@ def convolve_doubled(coarse: Tensor, skip: Tensor | None, weight: Tensor, bias: 
         coarse: (n, a, h, w).
         skip: (n, b, 2h, 2w), or None.
         weight: (out, a + b, 3, 3) of the convolution of the concatenation.
-        bias: (out,).
 
     Returns:
         (n, out, 2h, 2w).
@@ -72,7 +71,7 @@ def convolve_doubled(coarse: Tensor, skip: Tensor | None, weight: Tensor, bias: 
     channels = coarse.shape[1]
     spread = F.pad(weight[:, :channels].flip(2, 3), (1, 1, 1, 1))
     kernel = spread[:, :, 1:, 1:] + spread[:, :, 1:, :-1] + spread[:, :, :-1, 1:] + spread[:, :, :-1, :-1]
-    fine = F.conv_transpose2d(coarse, kernel.transpose(0, 1), bias, stride=2, padding=1)
+    fine = F.conv_transpose2d(coarse, kernel.transpose(0, 1), stride=2, padding=1)
     return fine if skip is None else fine + F.conv2d(skip, weight[:, channels:], padding=1)
 
 

@@ -14,11 +14,10 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from diapir.data.tiles import TILE, TileSet, known_alone
+from diapir.data.tiles import TileSet, known_alone
 from diapir.faults import InputError
 from diapir.nets.build import build_model
-from diapir.nets.folding import fold_norms
-from diapir.nets.framing import Frame, InputSpec, net_input
+from diapir.nets.framing import InputSpec
 from diapir.nets.infer import predict_heads
 from diapir.nets.weights import load_tensors, require_fit
 from diapir.pipeline.predictions import HELD_OUT, ROWS, HasSalt, unlabelled_name, write_array, write_has_salt
@@ -141,29 +140,18 @@ def net_batches(own: Recipe, tiles: TileSet, *, weights: Path, fabric: Fabric) -
     Raises:
         InputError: as `load_model`.
     """
-    net, spec, frame = load_predictor(own, weights)
+    net, spec = load_model(own, weights)
+    net = net.to(fabric.device)
     for found in predict_heads(
-        net.to(fabric.device),
+        net,
         tile_tensors(tiles, fabric.device),
         spec=spec,
-        frame=frame,
+        frame=stage_frame(own, own.stages[-1]),
         views=own.predict.views,
         batch=own.predict.batch,
         autocast=fabric.autocast,
     ):
         yield Batch(found.mask.cpu().numpy(), None if found.has_salt is None else found.has_salt.cpu().numpy())
-
-
-def load_predictor(own: Recipe, weights: Path) -> tuple[nn.Module, InputSpec, Frame]:
-    """As `load_model`, but a net that is as quick as it can be and cannot be trained any more; and the frame it sees.
-
-    Raises:
-        InputError: as `load_model`.
-    """
-    net, spec = load_model(own, weights)
-    frame = stage_frame(own, own.stages[-1])
-    noise = torch.rand(1, TILE, TILE, generator=torch.Generator().manual_seed(0))
-    return fold_norms(net, net_input(noise, torch.full((1,), torch.nan), spec=spec, frame=frame)), spec, frame
 
 
 def load_model(own: Recipe, weights: Path) -> tuple[nn.Module, InputSpec]:

@@ -15,7 +15,7 @@ from diapir.nets.infer import TileTensors, predict_heads
 from diapir.pipeline.bundle import Model
 from diapir.pipeline.members import Member, built_blend
 from diapir.pipeline.plan import figures_of
-from diapir.pipeline.predicting import load_predictor
+from diapir.pipeline.predicting import load_model
 from diapir.pipeline.workplace import step_named
 from diapir.predict.build import BuiltBlend
 from diapir.predict.ensemble import Range
@@ -111,8 +111,8 @@ def mask_threshold(model: Model) -> float:
 def _load(model: Model, member: Member, fabric: Fabric) -> _Loaded:
     nets = []
     for weights in member.weights:
-        net, spec, _ = load_predictor(member.recipe, model.folder / weights.file)
-        nets.append(_Net(net.to(fabric.device), spec, weights.share))
+        net, spec = load_model(member.recipe, model.folder / weights.file)
+        nets.append(_Net(net.to(fabric.device).eval(), spec, weights.share))
     return _Loaded(member, member.frame, tuple(nets))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diapir.data.tiles import TILE, UNKNOWN
 from diapir.nets.infer import TileTensors, predict_heads
 from diapir.pipeline.bundle import Model
-from diapir.pipeline.predicting import load_predictor
+from diapir.pipeline.predicting import load_model
 from diapir.review.corrections.merging import Mask
 from diapir.review.corrections.targets import Target
 from diapir.runs import atomic_path
@@ -70,8 +70,8 @@ def net_says(model: Model, weights: str, pictures: list[Greys], depths_m: list[f
     """
     member = next(each for each in model.members if any(one.file == weights for one in each.weights))
     fabric = make_fabric(model.recipe.precision, devices=1)
-    net, spec, frame = load_predictor(member.recipe, model.folder / weights)
-    net = net.to(fabric.device)
+    net, spec = load_model(member.recipe, model.folder / weights)
+    net = net.to(fabric.device).eval()
     settings, found = member.recipe.predict, []
     for picture, depth_m in zip(pictures, depths_m, strict=True):
         shape = (picture.shape[0], picture.shape[1])
@@ -79,7 +79,7 @@ def net_says(model: Model, weights: str, pictures: list[Greys], depths_m: list[f
         tiles = np.stack(list(cut_tiles(picture, tiling))).astype(np.uint8)
         tensors = TileTensors(torch.from_numpy(tiles).to(fabric.device), None, torch.full((len(tiles),), depth_m))
         batches = predict_heads(
-            net, tensors, spec=spec, frame=frame, views=settings.views, batch=settings.batch,
+            net, tensors, spec=spec, frame=member.frame, views=settings.views, batch=settings.batch,
             autocast=fabric.autocast,
         )  # fmt: skip
         said = torch.cat([each.mask.cpu() for each in batches]).numpy()
