@@ -4,8 +4,9 @@
 
 The recipe, each of its stages shortened as asked, is trained on every fold of five twice: once with random folds, once
 with those that hold a mosaic's tiles out together. All labelled tiles are held out once by each, so that their scores
-are paired; they are told apart by whether a direct neighbour was in the training set of the random folds. A net that
-trains for longer remembers more of its tiles: what a short training shows is the least that is to be expected.
+are paired; neighbours are looked for among them alone. They are told apart by whether a direct neighbour was in the
+training set of the random folds. A net that trains for longer remembers more of its tiles: what a short training shows
+is the least that is to be expected.
 """
 
 from diapir.processor import tune_process
@@ -14,6 +15,7 @@ tune_process()
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 from diapir.data.folds import make_folds
-from diapir.data.mosaic import are_beside_training
+from diapir.data.mosaic import are_beside_training, find_mosaics
 from diapir.data.tgs import open_data
-from diapir.pipeline.mosaics import mosaics_of
+from diapir.data.tiles import write_data
 from diapir.pipeline.run import run_recipe
 from diapir.predict.comparing import read_held_out
 from diapir.predict.gain import paired_gain
@@ -60,13 +62,16 @@ def main() -> None:
     ids = data.labelled.ids
     with tempfile.TemporaryDirectory() as name:
         out = asked.out or Path(name)
+        # All but one of the unlabelled tiles would be predicted for nothing.
+        few = replace(data, unlabelled=data.unlabelled.take(np.arange(1)))
+        if not (out / "data").exists():
+            write_data(few, out / "data")
         for scheme, recipe in recipes.items():
-            run_recipe(recipe, out / scheme, data_path=asked.data, resume=True)
+            run_recipe(recipe, out / scheme, data_path=out / "data", resume=True)
         minutes = sum(read_json(out / scheme / "record.json")["train_minutes"] for scheme in recipes)
         random, mosaic = (scores_of(out / scheme, ids) for scheme in recipes)
-        mosaics = mosaics_of(data, out / "mosaic").take(np.arange(len(ids)))
     folds = make_folds(data.labelled, recipes["random"].folds)
-    is_beside = are_beside_training(folds, mosaics)
+    is_beside = are_beside_training(folds, find_mosaics(data.labelled.images))
     print(heading(threads=torch.get_num_threads()))
     print(f"{asked.recipe.name}, epochs of its stages {asked.epochs}, five folds by each scheme, {minutes:.0f} minutes")
     rows = [["tiles", "number", "mosaic folds", "random folds", "inflation (95 %)"]]
