@@ -50,49 +50,53 @@ def test_what_is_larger_than_the_bound_is_kept_alone() -> None:
     assert kept.get(key(1)) is not None
 
 
-def test_many_who_ask_at_once_have_it_made_once() -> None:
-    kept, made = Kept(1000), list[int]()
-
-    def make() -> Bytes:
-        made.append(1)
-        time.sleep(0.05)
-        return picture(10)
-
-    threads = [threading.Thread(target=lambda: kept.get_or_make(key(0), make)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 1
-
-
 def read_strip(source: SurveySource, volume: str, direction: Direction, number: int) -> Bytes:
     """The lines that are kept together."""
     lines = strip_lines(source, direction)
     return read_sections(source, volume, direction, slice(number * lines, (number + 1) * lines))
 
 
-def test_a_jump_waits_for_one_line_and_its_neighbours_come_behind_it(
-    source: SurveySource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[slice] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[slice]:
+    """The lines that were read, one after another."""
+    found: list[slice] = []
 
     def noted(source: SurveySource, volume: str, direction: Direction, lines: slice) -> Bytes:
-        read.append(lines)
+        found.append(lines)
         return read_sections(source, volume, direction, lines)
 
     monkeypatch.setattr(strips, "read_sections", noted)
+    return found
+
+
+def wait_for(kept: Kept, key: Key) -> None:
+    for _ in range(500):
+        if kept.get(key) is not None:
+            return
+        time.sleep(0.02)
+
+
+def test_a_jump_waits_for_one_line_and_its_neighbours_come_behind_it(source: SurveySource, read: list[slice]) -> None:
     kept = Kept(1 << 24)
     sections, expected = Strips(kept), read_strip(source, "mask", "inline", 1)
     np.testing.assert_array_equal(sections.section(source, "mask", "inline", 20), expected[4])
     assert read[0] == slice(20, 21)
-    for _ in range(500):
-        if kept.get(Key(source.name, "mask", "inline", 1)) is not None:
-            break
-        time.sleep(0.02)
+    wait_for(kept, Key(source.name, "mask", "inline", 1))
     assert read[1:] == [slice(16, 32)]
     np.testing.assert_array_equal(sections.section(source, "mask", "inline", 22), expected[6])
     assert slice(22, 23) not in read
+
+
+def test_many_who_ask_at_once_have_a_strip_made_once(source: SurveySource, read: list[slice]) -> None:
+    kept = Kept(1 << 24)
+    sections = Strips(kept)
+    threads = [threading.Thread(target=sections.section, args=(source, "mask", "inline", 20)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_for(kept, Key(source.name, "mask", "inline", 1))
+    assert read.count(slice(16, 32)) == 1
 
 
 def test_many_threads_get_the_same_sections_within_the_bound(source: SurveySource) -> None:

@@ -4,7 +4,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -36,9 +35,9 @@ class Key(NamedTuple):
 
 
 class Kept:
-    """Pictures within a bound of bytes, the longest unused of them dropped first; each is made by one thread alone.
+    """Pictures within a bound of bytes, the longest unused of them dropped first.
 
-    It is a class because what is kept, and who is making what, are shared by all requests.
+    It is a class because what is kept is shared by all requests.
 
     Args:
         most_bytes: of all that is kept; the newest stays whatever its size.
@@ -47,7 +46,6 @@ class Kept:
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         self._kept: OrderedDict[Key, Bytes] = OrderedDict()
-        self._making: dict[Key, threading.Lock] = {}
         self._lock = threading.RLock()
 
     def get(self, key: Key) -> Bytes | None:
@@ -56,15 +54,6 @@ class Kept:
             found = self._kept.get(key)
             if found is not None:
                 self._kept.move_to_end(key)
-            return found
-
-    def get_or_make(self, key: Key, make: Callable[[], Bytes]) -> Bytes:
-        """What is kept, or is made now."""
-        with self._alone(key):
-            found = self.get(key)
-            if found is None:
-                found = make()
-                self.put(key, found)
             return found
 
     def put(self, key: Key, value: Bytes) -> None:
@@ -80,15 +69,6 @@ class Kept:
         """Of all that is kept."""
         with self._lock:
             return sum(each.nbytes for each in self._kept.values())
-
-    @contextmanager
-    def _alone(self, key: Key) -> Iterator[None]:
-        with self._lock:
-            own = self._making.setdefault(key, threading.Lock())
-        with own:
-            yield
-        with self._lock:
-            self._making.pop(key, None)
 
 
 class Strips:
