@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -163,27 +164,30 @@ def _in_two_threads(work: _Work, blocks: list[tuple[slice, slice]], *, size: int
     """
     # Memory that is taken anew for every block costs more time than what is done with it.
     buffers = np.empty((2, size), np.float32)
-    with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as beside:
-        running: list[Future[list[Path]]] = []
+    running: deque[Future[list[Path]]] = deque()
+    syncing: deque[Future[None]] = deque()
+
+    def end_oldest() -> None:
         # What is written goes on to the disk at once, not in one long wait at the end.
-        syncing: list[Future[None]] = []
+        syncing.append(beside.submit(sync, *running.popleft().result()))
+        # A disk that fails is told before all is read.
+        while syncing and syncing[0].done():
+            syncing.popleft().result()
+
+    with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as beside:
         try:
             for number, block in enumerate(blocks):
-                if len(running) == 2:
-                    syncing.append(beside.submit(sync, *running.pop(0).result()))
-                    # A disk that fails is told before all is read.
-                    while syncing and syncing[0].done():
-                        syncing.pop(0).result()
+                if number >= 2:
+                    end_oldest()
                     yield
                 running.append(pool.submit(_write_block, work, block, buffers[number % 2]))
-            for block_done in running:
-                syncing.append(beside.submit(sync, *block_done.result()))
+            while running:
+                end_oldest()
                 yield
             for synced in syncing:
                 synced.result()
         finally:
-            for one in running:
-                one.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
             beside.shutdown(cancel_futures=True)
 
 
