@@ -55,9 +55,9 @@ def main() -> None:
         scheme: read_recipe(asked.recipe, changes=[*changes, f"folds.scheme={scheme}"])
         for scheme in ("random", "mosaic")
     }
-    for recipe in recipes.values():
-        if len(recipe.stages) != len(asked.epochs):
-            parser.error(f"--epochs: expected one for each of {len(recipe.stages)} stages, found {len(asked.epochs)}")
+    stages = recipes["random"].stages
+    if len(stages) != len(asked.epochs):
+        parser.error(f"--epochs: expected one for each of {len(stages)} stages, found {len(asked.epochs)}")
     data = open_data(asked.data)
     ids = data.labelled.ids
     with tempfile.TemporaryDirectory() as name:

@@ -8,7 +8,7 @@ import pytest
 
 from diapir.faults import InputError
 from diapir.volume.info import survey_info
-from fake_damage import damaged_segy
+from fake_damage import STRIDES, damaged_segy
 from fake_segy import fake_segy, grid_traces, write
 
 GRID = grid_traces(3, 4)
@@ -63,10 +63,7 @@ def test_a_damaged_file_is_told_of_or_refused_in_bounded_time_and_memory(tmp_pat
     assert 5 < could < 39
 
 
-@pytest.mark.parametrize(
-    ("name", "stride"),
-    [("f3.sgy", 390), ("f3-withdead.sgy", 540), ("volve10r12-full-twt-arb.sgy", 3640)],
-)
+@pytest.mark.parametrize(("name", "stride"), STRIDES.items())
 def test_a_damaged_real_file_is_told_of_or_refused_in_bounded_time_and_memory(
     tmp_path: Path, segy_folder: Path, name: str, stride: int
 ) -> None:

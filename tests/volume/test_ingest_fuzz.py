@@ -15,7 +15,7 @@ from diapir.volume.ingest import ingest
 from diapir.volume.labels import read_labels
 from diapir.volume.segy import file_header, open_segy, raw_headers, samples, trailer
 from diapir.volume.store import open_store, read_map
-from fake_damage import damaged, damaged_segy
+from fake_damage import STRIDES, damaged, damaged_segy
 from fake_labelled_survey import write_picture, write_segy_labels, write_store, write_zarr_labels
 from fake_segy import fake_segy, grid_traces, write
 
@@ -76,10 +76,7 @@ def test_a_damaged_file_comes_in_as_it_is_or_not_at_all(tmp_path: Path, seed: in
     assert 3 < num_taken(tmp_path, content, times=30, header_bytes=header_bytes, stride=stride) < 29
 
 
-@pytest.mark.parametrize(
-    ("name", "stride"),
-    [("f3.sgy", 390), ("f3-withdead.sgy", 540), ("volve10r12-full-twt-arb.sgy", 3640)],
-)
+@pytest.mark.parametrize(("name", "stride"), STRIDES.items())
 def test_a_damaged_real_file_comes_in_as_it_is_or_not_at_all(
     tmp_path: Path, segy_folder: Path, name: str, stride: int
 ) -> None:
