@@ -1,11 +1,11 @@
-"""Images of many through one thread: what comes back, in what company, and what is done for nobody."""
+"""Images of many through few threads: what comes back, in what company, and what is done for nobody."""
 
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from diapir.faults import InputError
 from diapir.pipeline.survey_tiles import Floats, Moments, Predict
+from diapir.review.service.jobs import Job, new_job
 from diapir.review.service.limits import Limits
-from diapir.review.service.net_queue import Job, ModelFailed, NetQueue, new_job
+from diapir.review.service.net_queue import ModelFailed, NetQueue
+from diapir.volume.tiling import Blend
 
-LIMITS = Limits(batch=8, linger_s=0.0, waiting=6, waiting_pixels=6 * 101 * 101)
+LIMITS = Limits(batch=8, waiting=6, waiting_pixels=6 * 101 * 101)
 
 
 def brightness(greys: NDArray[np.uint8], depths_m: Floats) -> Moments:
@@ -44,10 +46,12 @@ class Gate:
 
 
 @contextmanager
-def nets(predict: Predict = brightness, *, limits: Limits = LIMITS, **others: Predict) -> Iterator[NetQueue]:
+def nets(
+    predict: Predict = brightness, *, limits: Limits = LIMITS, workers: int = 1, **others: Predict
+) -> Iterator[NetQueue]:
     loaders: dict[str, Callable[[], Predict]] = {"one": lambda: predict}
     loaders |= {name: partial(lambda other: other, other) for name, other in others.items()}
-    found = NetQueue(loaders, limits=limits)
+    found = NetQueue(loaders, limits=limits, workers=workers)
     try:
         yield found
     finally:
@@ -58,6 +62,17 @@ def image(rows: int = 101, columns: int = 101, *, seed: int = 0) -> NDArray[np.u
     return np.random.default_rng(seed).integers(0, 256, (rows, columns), dtype=np.uint8)
 
 
+@dataclass(frozen=True)
+class Noted(Blend):
+    """Notes the order in which tiles are added."""
+
+    added: list[int]
+
+    def add(self, number: int, tile: Floats) -> None:
+        self.added.append(number)
+        super().add(number, tile)
+
+
 def job(greys: NDArray[np.uint8] | None = None, *, model: str = "one", wait_s: float = 30.0) -> Job:
     return new_job(model, image() if greys is None else greys, deadline_s=time.monotonic() + wait_s)
 
@@ -66,18 +81,20 @@ def answer(found: Job) -> NDArray[np.float32]:
     return found.future.result(30).section()
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("shape", [(101, 101), (1, 1), (40, 300), (250, 101), (203, 177)])
-def test_an_image_comes_back_whole(shape: tuple[int, int]) -> None:
+def test_an_image_comes_back_whole(shape: tuple[int, int], workers: int) -> None:
     greys = image(*shape)
-    with nets(limits=Limits(batch=4)) as found:
+    with nets(limits=Limits(batch=4), workers=workers) as found:
         found.submit(sent := job(greys))
         np.testing.assert_allclose(answer(sent), greys.astype(np.float32) / 255, atol=1e-6)
 
 
-def test_every_image_gets_its_own_answer() -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_image_gets_its_own_answer(workers: int) -> None:
     images = [image(seed=seed) for seed in range(6)]
     gate = Gate()
-    with nets(gate) as found:
+    with nets(gate, workers=workers) as found:
         sent = [job(greys) for greys in images]
         for each in sent:
             found.submit(each)
@@ -100,18 +117,6 @@ def test_images_go_through_the_nets_together() -> None:
     assert [len(batch) for batch in gate.batches] == [1, 5]
 
 
-def test_a_batch_that_is_not_full_waits_for_more() -> None:
-    gate = Gate()
-    gate.go.set()
-    with nets(gate, limits=replace(LIMITS, batch=2, linger_s=20.0)) as found:
-        found.submit(first := job())
-        time.sleep(0.1)
-        assert not gate.batches
-        found.submit(second := job())
-        answer(first), answer(second)
-    assert [len(batch) for batch in gate.batches] == [2]
-
-
 def test_a_batch_waits_for_clients_who_were_just_answered_and_ask_again() -> None:
     gate = Gate()
     with nets(gate, limits=replace(LIMITS, batch=4, gather_s=20.0)) as found:
@@ -130,10 +135,52 @@ def test_a_batch_waits_for_clients_who_were_just_answered_and_ask_again() -> Non
     assert [len(batch) for batch in gate.batches] == [1, 3]
 
 
+class Meeting:
+    """A predictor that comes back only when as many batches as it waits for are in it at once."""
+
+    def __init__(self, count: int) -> None:
+        self.sizes: list[int] = []
+        self._barrier = threading.Barrier(count)
+
+    def __call__(self, greys: NDArray[np.uint8], depths_m: Floats) -> Moments:
+        self.sizes.append(len(greys))
+        self._barrier.wait(30)
+        return brightness(greys, depths_m)
+
+
+def test_batches_run_side_by_side_and_share_what_waits() -> None:
+    meeting, greys = Meeting(3), image(101, 76 * 11 + 101)
+    with nets(meeting, workers=3) as found:
+        found.submit(sent := job(greys))
+        np.testing.assert_allclose(answer(sent), greys.astype(np.float32) / 255, atol=1e-6)
+    assert len(sent.blend.tiling) == 12
+    assert meeting.sizes == [4, 4, 4]
+
+
+def test_tiles_are_put_together_in_their_order_whichever_is_done_first() -> None:
+    greys = image(101, 76 * 3 + 101)
+    second_done = threading.Event()
+
+    def first_waits(tiles: NDArray[np.uint8], depths_m: Floats) -> Moments:
+        if (tiles[0] == greys[:, :101]).all():
+            assert second_done.wait(30)
+        else:
+            threading.Timer(0.1, second_done.set).start()
+        return brightness(tiles, depths_m)
+
+    added: list[int] = []
+    with nets(first_waits, limits=Limits(batch=1), workers=2) as found:
+        sent = job(greys)
+        noted = replace(sent, blend=Noted(sent.blend.tiling, sent.blend.sums, added))
+        found.submit(noted)
+        answer(noted)
+    assert added == [0, 1, 2, 3]
+
+
 def test_a_large_image_keeps_no_small_one_waiting() -> None:
     large, small = image(101, 101 * 40), image(seed=5)
     gate = Gate()
-    with nets(gate, limits=Limits(batch=4, linger_s=0.0)) as found:
+    with nets(gate, limits=Limits(batch=4)) as found:
         found.submit(first := job(large))
         assert gate.begun.wait(30)
         found.submit(second := job(small))
@@ -151,7 +198,7 @@ def test_models_take_turns() -> None:
         before.append(len(one.batches))
         return brightness(greys, depths_m)
 
-    with nets(one, limits=Limits(batch=2, linger_s=0.0), two=other) as found:
+    with nets(one, limits=Limits(batch=2), two=other) as found:
         found.submit(first := job(image(101, 101 * 20)))
         assert one.begun.wait(30)
         found.submit(second := job(image(101, 101 * 2), model="two"))
@@ -165,14 +212,24 @@ def test_a_model_is_loaded_once_and_when_it_is_asked_for() -> None:
 
     def load(name: str) -> Predict:
         loaded.append(name)
+        time.sleep(0.05)
         return brightness
 
-    found = NetQueue({"one": lambda: load("one"), "two": lambda: load("two")}, limits=LIMITS)
-    for _ in range(3):
-        found.submit(sent := job())
-        answer(sent)
+    started: list[str] = []
+    found = NetQueue(
+        {"one": lambda: load("one"), "two": lambda: load("two")},
+        limits=LIMITS,
+        workers=3,
+        on_start=lambda: started.append(threading.current_thread().name),
+    )
+    sent = [job() for _ in range(6)]
+    for each in sent:
+        found.submit(each)
+    for each in sent:
+        answer(each)
     found.close()
     assert loaded == ["one"]
+    assert sorted(started) == ["nets 0", "nets 1", "nets 2"]
 
 
 def test_depths_go_with_their_tiles() -> None:
@@ -211,7 +268,7 @@ def test_a_single_image_has_room_whatever_it_is_padded_to() -> None:
 
 def test_for_who_left_nothing_more_is_done() -> None:
     gate = Gate()
-    with nets(gate, limits=Limits(batch=1, linger_s=0.0)) as found:
+    with nets(gate, limits=Limits(batch=1)) as found:
         found.submit(sent := job(image(101, 101 * 20)))
         assert gate.begun.wait(30)
         found.forget(sent)
@@ -250,13 +307,14 @@ def test_a_model_that_fails_says_so_and_the_others_go_on(error: Exception, capsy
     assert "model one" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_fault_of_ours_leaves_nobody_waiting() -> None:
+def test_a_fault_of_ours_leaves_nobody_waiting(workers: int) -> None:
     def fail(greys: NDArray[np.uint8], depths_m: Floats) -> Moments:
         raise ZeroDivisionError
 
-    with nets(fail, limits=Limits(batch=1)) as found:
-        found.submit(first := job(image(101, 202)))
+    with nets(fail, limits=Limits(batch=1), workers=workers) as found:
+        found.submit(first := job(image(101, 404)))
         with pytest.raises(ModelFailed):
             first.future.result(30)
         while found.is_open:
@@ -265,9 +323,10 @@ def test_a_fault_of_ours_leaves_nobody_waiting() -> None:
             found.submit(job())
 
 
-def test_closing_finishes_what_was_taken() -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_closing_finishes_what_was_taken(workers: int) -> None:
     gate = Gate()
-    with nets(gate) as found:
+    with nets(gate, workers=workers) as found:
         sent = [job() for _ in range(4)]
         for each in sent:
             found.submit(each)

@@ -70,6 +70,13 @@ def started(run: Path, *, host: str = "127.0.0.1", token: str = "") -> Iterator[
             process.kill()
 
 
+def test_an_answer_does_not_wait_for_its_first_half_to_be_confirmed() -> None:
+    with serving._listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", ""])
 def test_others_are_served_with_a_token_alone(host: str) -> None:
     with pytest.raises(InputError, match=r"others can reach .* so a token is wanted"):

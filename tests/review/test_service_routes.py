@@ -24,8 +24,9 @@ from diapir.pipeline.survey_tiles import tile_predictor
 from diapir.review.app import build_app
 from diapir.review.service import routes
 from diapir.review.service.access import Security
+from diapir.review.service.jobs import OVERLAP, Job, new_job
 from diapir.review.service.limits import Limits
-from diapir.review.service.net_queue import OVERLAP, Job, NetQueue, new_job
+from diapir.review.service.net_queue import NetQueue
 from diapir.volume.tiling import Blend, cut_tiles, plan_tiling
 from fake_png import png
 from fake_service import Folders, npy, served_run, smooth_greys

@@ -26,8 +26,9 @@ class Limits:
         waiting_pixels: of all these together.
         coders: threads that decode images and encode answers.
         batch: tiles that go through a net together.
-        linger_s: time in which a batch that is not full waits for more tiles.
-        gather_s: the same while fewer images are there than a moment ago, for clients who were answered ask again.
+        batches: that are worked on at once, each on its share of the cores; one where the nets are on a GPU.
+        gather_s: time in which a batch waits while fewer images are there than a moment ago, for clients who were
+            answered ask again.
     """
 
     body_bytes: int = 24 * _MIB
@@ -43,7 +44,7 @@ class Limits:
     waiting_pixels: int = 1 << 23
     coders: int = 2
     batch: int = 16
-    linger_s: float = 0.004
+    batches: int = 4
     gather_s: float = 0.05
 
     @property

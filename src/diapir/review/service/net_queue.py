@@ -1,84 +1,49 @@
-"""Images of many requests through the nets together: one thread owns these, and takes tiles from each image in turn."""
+"""Images of many requests through the nets together: few threads run these, and take tiles from each image in turn."""
 
+import math
 import queue
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from diapir.data.tiles import TILE
 from diapir.faults import InputError
-from diapir.pipeline.survey_tiles import Floats, Predict
+from diapir.pipeline.survey_tiles import Predict
+from diapir.review.service.jobs import Greys, Job, add_tile, fail, finish
 from diapir.review.service.limits import Limits
-from diapir.volume.tiling import Blend, cut_tiles, plan_tiling
 
-OVERLAP = TILE // 4
-"""Pixels that neighbouring tiles share at least: as surveys have it."""
-
-Greys = NDArray[np.uint8]
-
-_ENDED = "the nets' thread has ended"
+_ENDED = "a thread of the nets has ended"
 
 
 class ModelFailed(Exception):
     """A model could not be loaded, or could not predict; the server's own log says why."""
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """An image on its way through a model.
+class _Item(NamedTuple):
+    """A tile of a batch."""
 
-    Args:
-        tiles: those that were not taken yet.
-        waiting: their numbers; shorter with each that is taken.
-        tops_m: depth of each tile's top, NaN where unknown.
-        deadline_s: of the monotonic clock; nobody waits for what is done later.
-        future: the image put together again; `forget` the job where nobody waits for it any more.
-    """
-
-    model: str
-    blend: Blend
-    tiles: Iterator[NDArray[np.generic]]
-    waiting: deque[int]
-    tops_m: Floats
-    deadline_s: float
-    future: "Future[Blend]"
+    job: Job
+    number: int
+    tile: Greys
 
 
-def new_job(
-    model: str, greys: Greys, *, deadline_s: float, depth_m: float = float("nan"), row_m: float = float("nan")
-) -> Job:
-    """An image cut into tiles as a survey's sections are.
-
-    Args:
-        greys: (rows, columns).
-        depth_m, row_m: depth of the first row, and from one row to the next; NaN where unknown.
-    """
-    tiling = plan_tiling((greys.shape[0], greys.shape[1]), tile=(TILE, TILE), overlap=(OVERLAP, OVERLAP))
-    rows = np.array([row for row, _ in tiling.places], np.float32)
-    # An image of one row of tiles needs no distance between rows.
-    tops_m = np.where(rows > 0, depth_m + rows * row_m, depth_m).astype(np.float32)
-    waiting = deque(range(len(tiling)))
-    return Job(model, Blend.empty(tiling), cut_tiles(greys, tiling), waiting, tops_m, deadline_s, Future())
-
-
-_Batch = list[tuple[Job, int]]
+_Batch = list[_Item]
 
 
 class NetQueue:
-    """The thread that owns the nets, and the images that wait for it.
+    """The threads that run the nets, and the images that wait for them.
 
-    A class, for the thread, the lock and what waits are one thing that changes.
+    A class, for the threads, the lock and what waits are one thing that changes.
 
     Args:
-        loaders: what loads each model; called once, by the thread, when the model is first asked for.
+        loaders: what loads each model; called once, by one of the threads, when the model is first asked for.
+        workers: threads; each has a batch of its own.
+        on_start: called by each thread before all else.
         on_batch: told the number of tiles and the seconds of each batch.
     """
 
@@ -87,23 +52,34 @@ class NetQueue:
         loaders: Mapping[str, Callable[[], Predict]],
         *,
         limits: Limits,
+        workers: int = 1,
+        on_start: Callable[[], object] = lambda: None,
         on_batch: Callable[[int, float], None] = lambda *_: None,
     ) -> None:
-        self._loaders, self._limits, self._on_batch = loaders, limits, on_batch
+        self._loaders, self._limits = loaders, limits
+        self._on_start, self._on_batch = on_start, on_batch
         self._loaded: dict[str, Predict] = {}
+        self._loading = threading.Lock()
         self._jobs: deque[Job] = deque()
         self._rooms: list[int] = []
         self._tile_s = 0.0
-        self._num_lately = 0  # images in the last batch or waiting when it was done
+        self._running: dict[int, _Batch] = {}
+        # Images that were in batches or waiting when each of the last batches was done; clients who were just answered,
+        # by this worker or another, are among neither, so that one figure would be too small.
+        self._lately: deque[int] = deque([0], maxlen=2 * workers)
         self._is_closing = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="nets", daemon=True)
-        self._thread.start()
+        self._workers = [
+            threading.Thread(target=self._work, args=(number,), name=f"nets {number}", daemon=True)
+            for number in range(workers)
+        ]
+        for worker in self._workers:
+            worker.start()
 
     @property
     def is_open(self) -> bool:
         """Whether images are taken."""
-        return not self._is_closing and self._thread.is_alive()
+        return not self._is_closing
 
     @property
     def num_waiting(self) -> int:
@@ -114,7 +90,7 @@ class NetQueue:
     def wait_s(self) -> float:
         """How long it will take until what waits now is done, as far as is known."""
         with self._changed:
-            return sum(len(job.waiting) for job in self._jobs) * self._tile_s
+            return sum(len(job.waiting) for job in self._jobs) * self._tile_s / len(self._workers)
 
     def has_room(self, num_pixels: int = 0) -> bool:
         """Whether one more image is taken."""
@@ -147,13 +123,13 @@ class NetQueue:
         """Take an image, for which there is room.
 
         Raises:
-            ModelFailed: the thread has ended.
+            ModelFailed: none is taken any more.
         """
         with self._changed:
             if not self.is_open:
                 raise ModelFailed("no images are taken any more")
             self._jobs.append(job)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def forget(self, job: Job) -> None:
         """Do nothing more for an image that is not done yet."""
@@ -162,31 +138,39 @@ class NetQueue:
                 self._jobs.remove(job)
 
     def close(self) -> None:
-        """Take no more images, finish those that were taken, and end the thread."""
+        """Take no more images, finish those that were taken, and end the threads."""
         with self._changed:
             self._is_closing = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for worker in self._workers:
+            worker.join()
 
-    def _work(self) -> None:
+    def _work(self, worker: int) -> None:
         try:
-            while (batch := self._next_batch()) is not None:
-                try:
-                    self._do(batch)
-                except BaseException:
-                    for job, _ in batch:
-                        _fail(job, ModelFailed(_ENDED))
-                    raise
+            self._on_start()
+            while (batch := self._next_batch(worker)) is not None:
+                self._do(batch)
                 with self._changed:
-                    self._num_lately = len({id(job) for job, _ in batch} | {id(job) for job in self._jobs})
-        finally:
-            # Only after a fault of ours is there anything left.
-            self._is_closing = True
-            while self._jobs:
-                _fail(self._jobs.popleft(), ModelFailed(_ENDED))
+                    self._lately.append(self._num_images())
+                    del self._running[worker]
+        except BaseException:
+            # A fault of ours: nobody waits for what will not be done.
+            with self._changed:
+                self._is_closing = True
+                left = [*self._jobs, *(item.job for item in self._running.pop(worker, []))]
+                self._jobs.clear()
+                self._changed.notify_all()
+            for job in left:
+                fail(job, ModelFailed(_ENDED))
+            raise
 
-    def _next_batch(self) -> _Batch | None:
-        """Tiles of one model, from its images in turn, when there are any; None at the end."""
+    def _num_images(self) -> int:
+        """Images that wait or are in batches."""
+        batches = self._running.values()
+        return len({id(job) for job in self._jobs} | {id(item.job) for batch in batches for item in batch})
+
+    def _next_batch(self, worker: int) -> _Batch | None:
+        """Tiles of one model, from its images in turn; none where others were faster; None at the end."""
         with self._changed:
             self._drop_unwanted()
             while not self._jobs:
@@ -194,21 +178,30 @@ class NetQueue:
                     return None
                 self._changed.wait()
                 self._drop_unwanted()
-            if self._num_ready() < self._limits.batch and not self._is_closing:
-                self._linger()
+            if self._linger():
                 self._drop_unwanted()
-            return self._taken()
+            batch = self._running[worker] = self._taken()
+            return batch
 
-    def _linger(self) -> None:
-        """Wait for more tiles; longer for those of clients who ask again, for two half batches take longer than one."""
-        start_s = time.monotonic()
-        while (num_ready := self._num_ready()) < self._limits.batch and not self._is_closing:
-            is_fewer = num_ready < min(self._num_lately, self._limits.batch)
-            patience_s = max(self._limits.gather_s if is_fewer else 0.0, self._limits.linger_s)
-            left_s = start_s + patience_s - time.monotonic()
+    def _linger(self) -> bool:
+        """Wait a moment for clients who were answered and ask again, for two half batches take longer than one.
+
+        Returns:
+            Whether there was anything to wait for.
+        """
+        end_s = time.monotonic() + self._limits.gather_s
+        did_wait = False
+        while self._num_ready() < self._usual_size() and not self._is_closing:
+            left_s = end_s - time.monotonic()
             if left_s <= 0:
-                return
+                break
+            did_wait = True
             self._changed.wait(left_s)
+        return did_wait
+
+    def _usual_size(self) -> int:
+        """Tiles of a batch that leave as many for each other worker, with one of each image that was here lately."""
+        return min(math.ceil(max(self._lately) / len(self._workers)), self._limits.batch)
 
     def _num_ready(self) -> int:
         """Tiles of the model whose turn it is."""
@@ -219,17 +212,20 @@ class NetQueue:
         now_s = time.monotonic()
         for job in list(self._jobs):
             if job.deadline_s <= now_s:
-                _fail(job, TimeoutError("its time has passed"))
+                fail(job, TimeoutError("its time has passed"))
             if job.future.done():
                 self._jobs.remove(job)
 
     def _taken(self) -> _Batch:
         batch: _Batch = []
+        # What there is is shared out, so that no worker has little to do.
+        num_here = self._num_ready() + sum(map(len, self._running.values()))
+        size = min(max(math.ceil(num_here / len(self._workers)), self._usual_size()), self._limits.batch)
         turn = deque(job for job in self._jobs if job.model == self._jobs[0].model)
         used = list(turn)
-        while turn and len(batch) < self._limits.batch:
+        while turn and len(batch) < size:
             job = turn.popleft()
-            batch.append((job, job.waiting.popleft()))
+            batch.append(_Item(job, job.waiting.popleft(), np.asarray(next(job.tiles), np.uint8)))
             if job.waiting:
                 turn.append(job)
         # Those that had their turn go to the end, so that no large image and no model keeps the others waiting.
@@ -241,38 +237,28 @@ class NetQueue:
     def _do(self, batch: _Batch) -> None:
         if not batch:
             return
-        start_s = time.perf_counter()
-        tiles = np.stack([np.asarray(next(job.tiles), np.uint8) for job, _ in batch])
-        tops_m = np.array([job.tops_m[number] for job, number in batch], np.float32)
-        name = batch[0][0].model
+        tiles = np.stack([item.tile for item in batch])
+        tops_m = np.array([item.job.tops_m[item.number] for item in batch], np.float32)
+        name = batch[0].job.model
         try:
-            if name not in self._loaded:
-                self._loaded[name] = self._loaders[name]()
-                start_s = time.perf_counter()
-            means = self._loaded[name](tiles, tops_m).mean
+            predict = self._predictor(name)
+            start_s = time.perf_counter()
+            means = predict(tiles, tops_m).mean
         except (InputError, RuntimeError, MemoryError, OSError) as error:
             print(f"model {name}: {error}", file=sys.stderr, flush=True)
-            for job, _ in batch:
-                _fail(job, ModelFailed(f"model {name} cannot answer now"))
+            for item in batch:
+                fail(item.job, ModelFailed(f"model {name} cannot answer now"))
             return
-        for (job, number), mean in zip(batch, means, strict=True):
-            job.blend.add(number, mean)
-            if number == len(job.blend.tiling) - 1:
-                _finish(job)
-        elapsed_s = time.perf_counter() - start_s
-        self._tile_s += (elapsed_s / len(batch) - self._tile_s) * (0.2 if self._tile_s else 1)
+        with self._changed:
+            done = [item.job for item, mean in zip(batch, means, strict=True) if add_tile(item.job, item.number, mean)]
+            elapsed_s = time.perf_counter() - start_s
+            self._tile_s += (elapsed_s / len(batch) - self._tile_s) * (0.2 if self._tile_s else 1)
+        for job in done:
+            finish(job)
         self._on_batch(len(batch), elapsed_s)
 
-
-def _finish(job: Job) -> None:
-    try:
-        job.future.set_result(job.blend)
-    except InvalidStateError:  # it was cancelled or failed meanwhile
-        return
-
-
-def _fail(job: Job, error: Exception) -> None:
-    try:
-        job.future.set_exception(error)
-    except InvalidStateError:
-        return
+    def _predictor(self, name: str) -> Predict:
+        with self._loading:
+            if name not in self._loaded:
+                self._loaded[name] = self._loaders[name]()
+            return self._loaded[name]
