@@ -11,11 +11,10 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from diapir.volume.chunk_files import CRC, PLACE
 from diapir.volume.store import Shape, Store, array_of
 
-_CRC = np.dtype("<u4")
-_PLACE = np.dtype("<u8")
-_ABSENT = _PLACE.type(2**64 - 1)
+_ABSENT = PLACE.type(2**64 - 1)
 
 
 def put_block(store: Store, name: str, values: NDArray[Any], *, at: tuple[int, int]) -> list[Path]:
@@ -39,7 +38,7 @@ def put_block(store: Store, name: str, values: NDArray[Any], *, at: tuple[int, i
         assert ends[axis] % shard[axis] == 0 or ends[axis] == shape[axis], f"a block ends where a shard does: {ends}"
     kind = np.dtype(array.dtype).newbyteorder("<")
     counts = tuple(side // own for side, own in zip(shard, chunk, strict=True))
-    size = math.prod(chunk) * kind.itemsize + _CRC.itemsize
+    size = math.prod(chunk) * kind.itemsize + CRC.itemsize
     written = []
     for key, part in _shards(values, at, shard=shard):
         chunks = _chunks(part, kind, chunk=chunk)
@@ -68,14 +67,14 @@ def _chunks(part: NDArray[Any], kind: np.dtype[Any], *, chunk: Shape) -> Iterato
     Beyond the end of the grid are zeros.
     """
     size = math.prod(chunk) * kind.itemsize
-    row = np.zeros(size + _CRC.itemsize, np.uint8)
+    row = np.zeros(size + CRC.itemsize, np.uint8)
     whole = row[:size].view(kind).reshape(chunk)
     for place in product(*map(range, _filled(part.shape, chunk))):
         own = part[tuple(slice(n * side, (n + 1) * side) for n, side in zip(place, chunk, strict=True))]
         if own.shape != chunk:
             whole[...] = 0
         whole[tuple(map(slice, own.shape))] = own
-        row[size:].view(_CRC)[0] = google_crc32c.value(row[:size])
+        row[size:].view(CRC)[0] = google_crc32c.value(row[:size])
         yield row
 
 
@@ -83,10 +82,10 @@ def _index(size: int, filled: Shape, *, counts: Shape) -> NDArray[np.uint8]:
     """Where each chunk of a shard begins, all `size` bytes long, with a checksum; of those that are not there, ones."""
     index = np.full((*counts, 2), _ABSENT)
     here = index[tuple(map(slice, filled))]
-    here[..., 0] = (size * np.arange(math.prod(filled), dtype=_PLACE)).reshape(filled)
+    here[..., 0] = (size * np.arange(math.prod(filled), dtype=PLACE)).reshape(filled)
     here[..., 1] = size
     content = index.tobytes()
-    return np.frombuffer(content + _CRC.type(google_crc32c.value(content)).tobytes(), np.uint8)
+    return np.frombuffer(content + CRC.type(google_crc32c.value(content)).tobytes(), np.uint8)
 
 
 def _write(path: Path, pieces: Iterable[NDArray[np.uint8]]) -> Path:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.volume.chunk_files import absent_files, missing_files
+from diapir.volume.chunk_files import AGAIN, absent_files, is_plain, missing_files, read_block
 from diapir.volume.line_numbers import Axis, Direction
 
 Unit = Literal["ms", "m", "ft"]
@@ -40,7 +40,6 @@ _BYTES_A_CHUNK = 4 << 20
 _SMALL = ZstdCodec(level=1, checksum=True)
 _MOST_A_FILE = _SHARD_LINES * _SHARD_LINES * _MOST_SAMPLES
 _MOST_PLACES, _MOST_AXIS = 2**33, 2**31
-_AGAIN = "ingest or segment again, or use another copy"
 # A chunk of nothing but zeros is written like any other: one that is absent is a loss.
 zarr.config.set({"array.write_empty_chunks": True})
 
@@ -238,6 +237,9 @@ def read_lines(
         InputError: there is none, a file of it is absent by now, or does not match its checksum.
     """
     array = array_of(store, name)
+    if is_plain(array):
+        return read_block(store.path / name, array, (inlines, crosslines))
+    # A copy that was compressed, or cut in another way, is Zarr's affair.
     _require_files(store, name, array, (inlines, crosslines))
     return _read(store, name, array, (inlines, crosslines))
 
@@ -273,15 +275,15 @@ def array_of(store: Store, name: str) -> zarr.Array[Any]:
     try:
         array = store.group[name]
     except KeyError:
-        raise InputError.of(store.path / name, f"expected an array, found none: {_AGAIN}") from None
+        raise InputError.of(store.path / name, f"expected an array, found none: {AGAIN}") from None
     except Exception as error:  # noqa: BLE001 - of a description that lies zarr and its parts raise whatever comes
         raise InputError.of(
-            store.path / name, f"expected an array, found none ({_first_line(error)}): {_AGAIN}"
+            store.path / name, f"expected an array, found none ({_first_line(error)}): {AGAIN}"
         ) from None
     if not isinstance(array, zarr.Array):
-        raise InputError.of(store.path / name, f"expected an array, found a group: {_AGAIN}")
+        raise InputError.of(store.path / name, f"expected an array, found a group: {AGAIN}")
     if 0 in (*array.chunks, *(array.shards or ())):
-        raise InputError.of(store.path / name, f"its chunks are none that diapir writes ({array.chunks}): {_AGAIN}")
+        raise InputError.of(store.path / name, f"its chunks are none that diapir writes ({array.chunks}): {AGAIN}")
     return array
 
 
@@ -290,13 +292,13 @@ def _read(store: Store, name: str, array: zarr.Array[Any], block: tuple[slice, .
         return np.asarray(array[block or ...])
     except Exception as error:  # noqa: BLE001 - of damaged chunks zarr and its codecs raise whatever comes
         what = f"its bytes are not those that were written ({_first_line(error)})"
-        raise InputError.of(store.path / name, f"{what}: {_AGAIN}") from None
+        raise InputError.of(store.path / name, f"{what}: {AGAIN}") from None
 
 
 def _require_files(store: Store, name: str, array: zarr.Array[Any], block: tuple[slice, ...]) -> None:
     """Refuse to read a block of which a file is absent by now: Zarr would give zeros."""
     absent = absent_files(store.path / name, array, block)
-    raise_if_any(Fault(str(file), f"expected a file of chunks, found none: {_AGAIN}") for file in absent)
+    raise_if_any(Fault(str(file), f"expected a file of chunks, found none: {AGAIN}") for file in absent)
 
 
 def _first_line(error: Exception) -> str:
@@ -309,10 +311,10 @@ def _open(path: Path, *, mode: Literal["r", "r+"]) -> Store:
     if not isinstance(raw, dict) or raw.get("format") != _FORMAT:
         raise InputError.of(path, "expected a store that diapir survey wrote, found another kind of Zarr group")
     if raw.get("version") != _VERSION:
-        raise InputError.of(path, f"expected version {_VERSION} of the store, found {raw.get('version')}: {_AGAIN}")
+        raise InputError.of(path, f"expected version {_VERSION} of the store, found {raw.get('version')}: {AGAIN}")
     facts = raw.get("facts")
     if not isinstance(facts, dict):
-        raise InputError.of(path, f"expected facts about where it came from, found none: {_AGAIN}")
+        raise InputError.of(path, f"expected facts about where it came from, found none: {AGAIN}")
     return Store(path, _stored_grid(path, raw.get("grid")), facts, group)
 
 
@@ -342,7 +344,7 @@ def _stored_grid(path: Path, raw: Any) -> Grid:
             raw["unit"],
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError.of(path, f"expected inlines, crosslines and samples of a survey ({error}): {_AGAIN}") from None
+        raise InputError.of(path, f"expected inlines, crosslines and samples of a survey ({error}): {AGAIN}") from None
     is_sound = (
         all(0 < side <= _MOST_AXIS for side in grid.shape)
         and grid.shape[0] * grid.shape[1] <= _MOST_PLACES
@@ -354,7 +356,7 @@ def _stored_grid(path: Path, raw: Any) -> Grid:
         and grid.unit in get_args(Unit)
     )
     if not is_sound:
-        raise InputError.of(path, f"its grid is none that a survey has ({grid}): {_AGAIN}")
+        raise InputError.of(path, f"its grid is none that a survey has ({grid}): {AGAIN}")
     return grid
 
 
@@ -380,9 +382,9 @@ def _faults(store: Store) -> Iterator[Fault]:
         kind = (VOLUMES | MAPS)[name]
         if array.shape != wanted or str(array.dtype) != kind:
             found = f"{array.dtype} {array.shape}"
-            yield Fault(f"{store.path / name}", f"expected {kind} {wanted}, as its grid says, found {found}: {_AGAIN}")
+            yield Fault(f"{store.path / name}", f"expected {kind} {wanted}, as its grid says, found {found}: {AGAIN}")
         elif math.prod(array.shards or array.chunks) > _MOST_A_FILE:
-            yield Fault(f"{store.path / name}", f"its chunks are none that diapir writes ({array.chunks}): {_AGAIN}")
+            yield Fault(f"{store.path / name}", f"its chunks are none that diapir writes ({array.chunks}): {AGAIN}")
         else:
             yield from _missing(store, name)
 
@@ -393,4 +395,4 @@ def _missing(store: Store, name: str) -> Iterator[Fault]:
     found = missing_files(folder, array_of(store, name))
     if found.first:
         files = f"expected {found.num_expected} files of chunks, found {found.num_present}"
-        yield Fault(str(folder), f"{files}; missing: {', '.join(found.first)}: {_AGAIN}")
+        yield Fault(str(folder), f"{files}; missing: {', '.join(found.first)}: {AGAIN}")

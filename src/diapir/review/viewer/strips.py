@@ -2,20 +2,19 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diapir.faults import Fault, InputError
 from diapir.review.sources import SurveySource
 from diapir.review.viewer.levels import NO_TRACE, probability_bytes, spread_bytes
 from diapir.volume.greys import grey_limit, to_grey
 from diapir.volume.line_numbers import Direction
 from diapir.volume.sections import axis_of
-from diapir.volume.store import STRIP, Lines, Store, array_of, read_lines, read_map
+from diapir.volume.store import STRIP, Lines, Store, read_lines, read_map
 
 Bytes = NDArray[np.uint8]
 _PIECE_BYTES = 16 << 20
@@ -162,7 +161,7 @@ def read_sections(source: SurveySource, volume: str, direction: Direction, lines
     for first in range(0, num_traces, width):
         traces = slice(first, min(first + width, num_traces))
         block = (own, traces) if direction == "inline" else (traces, own)
-        found = convert(read_block(store, volume, block))
+        found = convert(read_lines(store, volume, inlines=block[0], crosslines=block[1]))
         found[~live[block]] = NO_TRACE[volume]
         strip[:, :, traces] = found.transpose((0, 2, 1) if direction == "inline" else (1, 2, 0))
     return strip
@@ -183,40 +182,3 @@ def converter(store: Store, volume: str) -> Callable[[NDArray[np.generic]], Byte
         return lambda values: spread_bytes(values.astype(np.float16, copy=False))
     assert volume == "mask", volume
     return lambda values: (values != 0).astype(np.uint8)
-
-
-def read_block(store: Store, volume: str, block: tuple[Lines, Lines]) -> NDArray[np.generic]:
-    """Some traces of a volume: (inlines, crosslines, samples).
-
-    Raises:
-        InputError: a file is absent or damaged; it is named.
-    """
-    try:
-        return read_lines(store, volume, inlines=block[0], crosslines=block[1])
-    except InputError as error:
-        raise InputError(_named(store, volume, block, error)) from None
-
-
-def _named(store: Store, volume: str, block: tuple[Lines, Lines], error: InputError) -> Iterator[Fault]:
-    """The faults, with the files that are damaged in place of the array: Zarr says what is wrong, and not where."""
-    if not any(fault.where == str(store.path / volume) for fault in error.faults):
-        yield from error.faults  # absent files are named already
-        return
-    array = array_of(store, volume)
-    steps = array.shards or array.chunks
-    starts = [range(lines.start // step, -(-lines.stop // step)) for lines, step in zip(block, steps[:2], strict=True)]
-    damaged = 0
-    for first in starts[0]:
-        for second in starts[1]:
-            part = (slice(first * steps[0], (first + 1) * steps[0]), slice(second * steps[1], (second + 1) * steps[1]))
-            for third in range(-(-array.shape[2] // steps[2])):
-                try:
-                    array[(*part, slice(third * steps[2], (third + 1) * steps[2]))]
-                except Exception as cause:  # noqa: BLE001 - of damaged chunks zarr and its codecs raise whatever comes
-                    damaged += 1
-                    file = store.path.joinpath(volume, "c", str(first), str(second), str(third))
-                    words = f"{type(cause).__name__}: {cause}".partition("\n")[0][:200]
-                    what = f"its bytes are not those that were written ({words}): "
-                    yield Fault(str(file), f"{what}ingest or segment again, or use another copy")
-    if not damaged:
-        yield from error.faults

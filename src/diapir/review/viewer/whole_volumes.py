@@ -13,9 +13,9 @@ from diapir.faults import InputError
 from diapir.review.sources import SurveySource
 from diapir.review.viewer.background import Slow, StillWorking, Tell
 from diapir.review.viewer.levels import NO_TRACE, listed
-from diapir.review.viewer.strips import Bytes, Kept, Key, converter, read_block
+from diapir.review.viewer.strips import Bytes, Kept, Key, converter
 from diapir.runs import json_digest, read_json, write_json
-from diapir.volume.store import STRIP, Lines, Store, read_map
+from diapir.volume.store import STRIP, Lines, Store, read_lines, read_map
 
 SLICES = 64
 """Time slices that are read together, for all of a volume is read for one as well; fewer where they are large."""
@@ -90,7 +90,7 @@ def read_slab(source: SurveySource, volume: str, number: int, tell: Tell) -> Byt
     live, convert = read_map(store, "live"), converter(store, volume)
     slab = np.empty((own.stop - own.start, *shape[:2]), np.uint8)
     for block in _told_blocks(source, volume, f"reading all of {volume} for time slices", tell):
-        found = convert(read_block(store, volume, block)[:, :, own])
+        found = convert(read_lines(store, volume, inlines=block[0], crosslines=block[1])[:, :, own])
         found[~live[block]] = NO_TRACE[volume]
         slab[:, block[0], block[1]] = found.transpose(2, 0, 1)
     return slab
@@ -114,7 +114,7 @@ def disagreement_by_section(source: SurveySource, tell: Tell, *, folder: Path | 
     sums = [np.zeros(side) for side in source.grid.shape]
     live = read_map(store, "live")
     for block in _told_blocks(source, "disagreement", "reading all disagreement, to rank sections by it", tell):
-        values = np.asarray(read_block(store, "disagreement", block), np.float32)
+        values = read_lines(store, "disagreement", inlines=block[0], crosslines=block[1]).astype(np.float32)
         values[~live[block]] = 0
         by_trace = values.sum(2, dtype=np.float64)
         sums[0][block[0]] += by_trace.sum(1)
