@@ -17,13 +17,9 @@ import http.client
 import io
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -41,27 +37,9 @@ from diapir.train.together import make_fabric
 from diapir.volume.segment import precision_of
 from made_survey import brief_run
 from rounds import heading, spread, table
+from served import serving
 
-SERVE = """
-import sys
-from pathlib import Path
-from diapir.processor import tune_process
-tune_process()
-from diapir.review.serve import serve
-serve([Path(sys.argv[1])], port=0)
-"""
 GOAL = 0.8
-
-
-@contextmanager
-def serving(run: Path) -> Iterator[int]:
-    """A service in another process; gives its port."""
-    with subprocess.Popen([sys.executable, "-c", SERVE, str(run)], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield int(process.stdout.readline().split("/")[2].rpartition(":")[2])
-        finally:
-            process.terminate()
 
 
 def ask(connection: http.client.HTTPConnection, body: bytes) -> dict[str, object]:
@@ -154,7 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = brief_run(Path(folder) / "run", asked.recipe)
         model = open_model(run)
-        with serving(run) as port:
+        with serving(run, cache=Path(folder)) as (port, _):
             alike = share_alike(port, model, bodies[:16], tiles[:16])
             rates, waits = [], []
             for _ in range(asked.rounds):

@@ -11,8 +11,6 @@ cores: a section in 50 ms, a threshold in 16 ms. Needs a browser: chromium.
 import argparse
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -21,18 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import uvicorn
-from fastapi import FastAPI
 from playwright.sync_api import Page, sync_playwright
 
-from diapir.review.sources import open_sources
-from diapir.review.viewer.page_routes import page_routes
-from diapir.review.viewer.survey_routes import survey_routes
 from diapir.volume.store import STRIP, Grid, add_volume, cut_of, finish, new_store, open_store, put_map
 from made_survey import noise_store
 from rounds import heading, spread, table
+from served import serving
 
-PORT = 8765
 GOALS = {"section": 50, "threshold": 16}
 
 
@@ -42,33 +35,14 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=[400, 500, 600], help="inlines, crosslines, samples")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--pause-ms", type=float, default=70, help="between two keys")
-    parser.add_argument("--serve", type=Path, help="what the second process does")
     asked = parser.parse_args()
-    if asked.serve is not None:
-        serve(asked.serve)
-        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         noise_store(folder / "survey.zarr", tuple(asked.shape))
         salt_store(folder / "salt.zarr", folder / "survey.zarr")
-        server = subprocess.Popen([sys.executable, __file__, "--serve", str(folder)])
-        try:
-            address = f"http://127.0.0.1:{PORT}/"
-            wait_for(f"{address}api/sources")
-            measure(address, shape=asked.shape, steps=asked.steps, pause_ms=asked.pause_ms)
-            print(f"server     peak memory {peak_mib(server.pid):.0f} MiB")
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def serve(folder: Path) -> None:
-    """What a person's `diapir serve` does."""
-    sources = open_sources([folder / "survey.zarr", folder / "salt.zarr"])
-    app = FastAPI()
-    app.include_router(page_routes(sources))
-    app.include_router(survey_routes(sources.surveys, cache=folder / "cache"))
-    uvicorn.run(app, host="127.0.0.1", port=PORT, log_level="warning")
+        with serving(folder / "survey.zarr", folder / "salt.zarr", cache=folder) as (port, server):
+            measure(f"http://127.0.0.1:{port}/", shape=asked.shape, steps=asked.steps, pause_ms=asked.pause_ms)
+            print(f"server     peak memory {peak_mib(server):.0f} MiB")
 
 
 def salt_store(path: Path, survey: Path) -> None:

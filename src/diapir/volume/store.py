@@ -229,14 +229,22 @@ def read_volume(
 
 
 def read_lines(
-    store: Store, name: str, *, inlines: Lines = slice(None), crosslines: Lines = slice(None)
+    store: Store,
+    name: str,
+    *,
+    inlines: Lines = slice(None),
+    crosslines: Lines = slice(None),
+    array: zarr.Array[Any] | None = None,
 ) -> NDArray[Any]:
     """The same of any array over the whole grid, such as one for work that is under way.
+
+    Args:
+        array: where `array_of` opened it before.
 
     Raises:
         InputError: there is none, a file of it is absent by now, or does not match its checksum.
     """
-    array = array_of(store, name)
+    array = array or array_of(store, name)
     if is_plain(array):
         return read_block(store.path / name, array, (inlines, crosslines))
     # A copy that was compressed, or cut in another way, is Zarr's affair.

@@ -1,12 +1,15 @@
 """Sections of a survey as bytes: kept within a bound in strips of sixteen lines, which cost little more than one."""
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
 from diapir.review.sources import SurveySource
@@ -14,7 +17,7 @@ from diapir.review.viewer.levels import NO_TRACE, probability_bytes, spread_byte
 from diapir.volume.greys import grey_limit, to_grey
 from diapir.volume.line_numbers import Direction
 from diapir.volume.sections import axis_of
-from diapir.volume.store import STRIP, Lines, Store, read_lines, read_map
+from diapir.volume.store import STRIP, Lines, Store, array_of, read_lines, read_map
 
 Bytes = NDArray[np.uint8]
 _PIECE_BYTES = 16 << 20
@@ -22,6 +25,8 @@ _MOST_STRIP_BYTES = 64 << 20
 _MOST_AT_ONCE = 2
 _MOST_AHEAD, _MOST_BESIDE = 8, 2
 """Strips on their way where somebody looks, and where somebody may look next."""
+_AFTER_JUMP_S = 0.15
+"""Until the other volumes of the line, for which somebody waits, are read and drawn as well."""
 
 
 class Key(NamedTuple):
@@ -97,7 +102,7 @@ class Strips:
             # Whoever jumps waits for one line alone; its neighbours are made ready behind it.
             with self._reading:
                 strip, row = read_sections(source, volume, direction, slice(place, place + 1)), 0
-            self._read_ahead(source, volume, direction, number, most=_MOST_AHEAD)
+            self._read_ahead(source, volume, direction, number, most=_MOST_AHEAD, after_s=_AFTER_JUMP_S)
         else:
             # Beyond the middle, the next is likely to be asked for.
             beside = number + (1 if 2 * row >= lines else -1)
@@ -113,22 +118,38 @@ class Strips:
         # One that waits behind others takes longer than a line.
         return coming.result() if coming is not None and coming.running() else self._kept.get(key)
 
-    def _read_ahead(self, source: SurveySource, volume: str, direction: Direction, number: int, *, most: int) -> None:
+    def _read_ahead(
+        self,
+        source: SurveySource,
+        volume: str,
+        direction: Direction,
+        number: int,
+        *,
+        most: int,
+        after_s: float = 0.0,
+    ) -> None:
         """Without haste: of what nobody waits for, no more than so much is begun."""
         key = Key(source.name, volume, direction, number)
         with self._lock:
             if key not in self._coming and self._kept.get(key) is None and len(self._coming) < most:
-                self._coming[key] = self._ahead.submit(self._made, source, key, direction)
+                coming = self._coming[key] = Future()
+                self._ahead.submit(self._make, coming, source, key, direction, time.monotonic() + after_s)
 
-    def _made(self, source: SurveySource, key: Key, direction: Direction) -> Bytes:
-        """A strip, which is kept from then on; a fault is told to whoever asks for one of its lines."""
+    def _make(
+        self, coming: Future[Bytes], source: SurveySource, key: Key, direction: Direction, begin_s: float
+    ) -> None:
+        """Read a strip, which is kept from then on; a fault is told to whoever asks for one of its lines."""
+        time.sleep(max(begin_s - time.monotonic(), 0))
+        coming.set_running_or_notify_cancel()
         lines = strip_lines(source, direction)
         try:
             with self._reading:
                 own = slice(key.number * lines, (key.number + 1) * lines)
                 strip = read_sections(source, key.volume, direction, own)
             self._kept.put(key, strip)
-            return strip
+            coming.set_result(strip)
+        except BaseException as error:  # noqa: BLE001 - whoever asks is told
+            coming.set_exception(error)
         finally:
             with self._lock:
                 del self._coming[key]
@@ -143,6 +164,23 @@ def strip_lines(source: SurveySource, direction: Direction) -> int:
     return lines
 
 
+class _Opened(NamedTuple):
+    """A volume that sections are read from."""
+
+    store: Store
+    array: zarr.Array[Any]
+    live: NDArray[np.bool_]
+    convert: Callable[[NDArray[np.generic]], Bytes]
+
+
+@lru_cache(maxsize=64)
+def _opened(source: SurveySource, volume: str) -> _Opened:
+    """Once: it takes as long as a line."""
+    store = source.store_of(volume)
+    assert store is not None
+    return _Opened(store, array_of(store, volume), read_map(store, "live"), converter(store, volume))
+
+
 def read_sections(source: SurveySource, volume: str, direction: Direction, lines: Lines) -> Bytes:
     """Some lines of a volume, as far as the grid goes: (lines, samples, traces).
 
@@ -151,17 +189,15 @@ def read_sections(source: SurveySource, volume: str, direction: Direction, lines
     Raises:
         InputError: a file of the store is absent or damaged; it is named.
     """
-    store = source.store_of(volume)
-    assert store is not None
+    store, array, live, convert = _opened(source, volume)
     own = slice(lines.start, min(lines.stop, axis_of(source.grid, direction).count))
     num_traces, num_samples = source.grid.shape[1 if direction == "inline" else 0], source.grid.num_samples
-    live, convert = read_map(store, "live"), converter(store, volume)
     strip = np.empty((own.stop - own.start, num_samples, num_traces), np.uint8)
     width = max(_PIECE_BYTES // (4 * STRIP * num_samples) // STRIP, 1) * STRIP
     for first in range(0, num_traces, width):
         traces = slice(first, min(first + width, num_traces))
         block = (own, traces) if direction == "inline" else (traces, own)
-        found = convert(read_lines(store, volume, inlines=block[0], crosslines=block[1]))
+        found = convert(read_lines(store, volume, inlines=block[0], crosslines=block[1], array=array))
         found[~live[block]] = NO_TRACE[volume]
         strip[:, :, traces] = found.transpose((0, 2, 1) if direction == "inline" else (1, 2, 0))
     return strip
