@@ -1,8 +1,10 @@
 """Images of many through few threads: what comes back, in what company, and what is done for nobody."""
 
+import gc
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -191,6 +193,72 @@ def test_a_large_image_keeps_no_small_one_waiting() -> None:
     assert has_small.index(True) == 1
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_many_large_images_keep_no_small_one_waiting(workers: int) -> None:
+    large, small = image(101, 76 * 19 + 101), image(seed=5)
+    gate = Gate()
+    with nets(gate, limits=Limits(batch=2), workers=workers) as found:
+        sent = [job(large) for _ in range(5)]
+        for each in sent:
+            found.submit(each)
+        assert gate.begun.wait(30)
+        found.submit(last := job(small))
+        gate.go.set()
+        answer(last)
+        for each in sent:
+            answer(each)
+    has_small = [any((tile == small).all() for tile in batch) for batch in gate.batches]
+    assert has_small.index(True) <= 4, "every image has its turn before any has its second"
+
+
+def test_a_batch_waits_for_no_client_while_another_model_is_wanted() -> None:
+    gate = Gate()
+    with nets(gate, limits=Limits(batch=4, gather_s=20.0), two=brightness) as found:
+        several = [job() for _ in range(3)]
+        for each in several:
+            found.submit(each)
+        assert gate.begun.wait(30)
+        gate.go.set()
+        answer(several[0])
+        start_s = time.monotonic()
+        found.submit(two := job(model="two"))
+        answer(two)
+        assert time.monotonic() - start_s < 15, "two of three are there, and the third may never ask again"
+
+
+def test_a_model_that_is_loaded_answers_while_another_is_loaded() -> None:
+    loading, go = threading.Event(), threading.Event()
+
+    def slow() -> Predict:
+        loading.set()
+        assert go.wait(30)
+        return brightness
+
+    found = NetQueue({"one": lambda: brightness, "two": slow}, limits=LIMITS, workers=2)
+    found.submit(waits := job(model="two"))
+    assert loading.wait(30)
+    found.submit(sent := job())
+    answer(sent)
+    assert not waits.future.done()
+    go.set()
+    answer(waits)
+    found.close()
+
+
+def test_threads_that_wait_hold_no_image() -> None:
+    with nets(workers=2) as found:
+        found.submit(sent := job())
+        answer(sent)
+        held = weakref.ref(sent)
+        del sent
+        for _ in range(500):
+            if held() is None:
+                break
+            gc.collect()
+            time.sleep(0.02)
+        assert held() is None
+
+
 def test_models_take_turns() -> None:
     one, before = Gate(), list[int]()
 
@@ -215,12 +283,12 @@ def test_a_model_is_loaded_once_and_when_it_is_asked_for() -> None:
         time.sleep(0.05)
         return brightness
 
-    started: list[str] = []
+    started: list[int] = []
     found = NetQueue(
         {"one": lambda: load("one"), "two": lambda: load("two")},
         limits=LIMITS,
         workers=3,
-        on_start=lambda: started.append(threading.current_thread().name),
+        on_start=lambda number: started.append(number),
     )
     sent = [job() for _ in range(6)]
     for each in sent:
@@ -229,7 +297,7 @@ def test_a_model_is_loaded_once_and_when_it_is_asked_for() -> None:
         answer(each)
     found.close()
     assert loaded == ["one"]
-    assert sorted(started) == ["nets 0", "nets 1", "nets 2"]
+    assert sorted(started) == [0, 1, 2]
 
 
 def test_depths_go_with_their_tiles() -> None:
@@ -267,15 +335,20 @@ def test_a_single_image_has_room_whatever_it_is_padded_to() -> None:
 
 
 def test_for_who_left_nothing_more_is_done() -> None:
-    gate = Gate()
-    with nets(gate, limits=Limits(batch=1)) as found:
+    gate, limits = Gate(), Limits(batch=1)
+    with nets(gate, limits=limits) as found:
         found.submit(sent := job(image(101, 101 * 20)))
         assert gate.begun.wait(30)
+        assert found.has_room(limits.waiting_pixels)
         found.forget(sent)
+        assert not found.has_room(limits.waiting_pixels), "a batch still holds it"
         gate.go.set()
         found.submit(other := job())
         answer(other)
         assert len(gate.batches) == 2
+        assert found.has_room(limits.waiting_pixels)
+        with pytest.raises(ModelFailed):
+            sent.future.result()
 
 
 def test_nothing_is_done_after_its_time() -> None:

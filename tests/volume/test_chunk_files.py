@@ -1,5 +1,8 @@
 """Lines that are read without Zarr, held against Zarr."""
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from zarr.codecs import Crc32cCodec, GzipCodec
 from diapir.faults import InputError
 from diapir.volume.chunk_files import is_plain, read_block
 from diapir.volume.line_numbers import Axis
-from diapir.volume.store import DIMENSIONS, Grid, Store, add_volume, new_store, read_lines
+from diapir.volume.store import DIMENSIONS, Grid, Store, add_volume, array_of, new_store, read_lines
 
 SHAPE = (20, 37, 12)
 
@@ -109,10 +112,55 @@ def test_all_that_is_damaged_or_absent_is_named(tmp_path: Path) -> None:
     assert list(told) == [str(folder / "/".join(key)) for key in ("010", "100", "240")]
     absent, short, flipped = told.values()
     assert absent.startswith("expected a file of chunks")
-    assert "not those that were written (the file is too short)" in short
+    assert "not those that were written (expected 3076 bytes, found 0)" in short
     assert "not those that were written (a checksum is another)" in flipped
     sound = read_lines(store, "amplitude", inlines=slice(16), crosslines=slice(16, 30))
     np.testing.assert_array_equal(sound, noise()[:16, 16:30])
+
+
+def put_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize(
+    ("put", "told"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes() + b"more"), "expected 3076 bytes, found 3080"),
+        (lambda file: (file.unlink(), file.mkdir()), "it is no file of bytes"),
+        (put_pipe, "it is no file of bytes"),
+        (lambda file: (file.unlink(), file.symlink_to(file)), "expected a file that can be read, found none"),
+    ],
+)
+def test_what_stands_in_place_of_a_file_is_told(tmp_path: Path, put: Callable[[Path], object], told: str) -> None:
+    store = made(tmp_path / "s", noise())
+    put(store.path / "amplitude" / "c" / "0" / "0" / "0")
+    with pytest.raises(InputError, match=f"c/0/0/0: .*{told}"):
+        read_block(store.path / "amplitude", array_of(store, "amplitude"), (slice(8), slice(8)))
+
+
+def test_only_the_first_few_of_many_faults_are_told(tmp_path: Path) -> None:
+    store = made(tmp_path / "s", noise())
+    shutil.rmtree(store.path / "amplitude" / "c")
+    with pytest.raises(InputError) as caught:
+        read_lines(store, "amplitude")
+    assert len(caught.value.faults) == 5
+
+
+def test_lines_that_leave_others_out_are_no_block(tmp_path: Path) -> None:
+    store = made(tmp_path / "s", noise())
+    with pytest.raises(AssertionError, match="one after another"):
+        read_lines(store, "amplitude", inlines=slice(0, 20, 2))
+
+
+def test_a_chunk_that_a_shard_lacks_is_told(tmp_path: Path) -> None:
+    values = noise()
+    values[:8, :8] = 0
+    store = made(tmp_path / "s", np.zeros_like(values), shard=(16, 16, 12))
+    with zarr.config.set({"array.write_empty_chunks": False}):
+        array_of(store, "amplitude")[...] = values
+    with pytest.raises(InputError, match=r"0/0/0: .*one of its chunks is absent"):
+        read_lines(store, "amplitude")
 
 
 @pytest.mark.parametrize(

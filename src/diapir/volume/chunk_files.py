@@ -2,6 +2,7 @@
 
 import math
 import os
+import stat
 from collections.abc import Iterator
 from io import FileIO
 from itertools import islice, product
@@ -20,8 +21,12 @@ AGAIN = "ingest or segment again, or use another copy"
 CRC, PLACE = np.dtype("<u4"), np.dtype("<u8")
 """Numbers of a checksum, and of an index that says where in a shard each chunk begins and how long it is."""
 
-_FEW = 5
+_FEW, _ABSENT = 5, 2**64 - 1
 _Ranges = tuple[range, ...]
+
+
+class _DamagedError(Exception):
+    """A file does not hold what was written."""
 
 
 class Missing(NamedTuple):
@@ -68,7 +73,8 @@ def is_plain(array: zarr.Array[Any]) -> bool:
             return False
         codecs = outer.codecs
     encoding = getattr(array.metadata, "chunk_key_encoding", None)
-    return array.ndim == 3 and _are_bytes_with_sum(codecs) and getattr(encoding, "separator", None) == "/"
+    has_usual_names = (getattr(encoding, "name", ""), getattr(encoding, "separator", "")) == ("default", "/")
+    return array.ndim == 3 and _are_bytes_with_sum(codecs) and has_usual_names
 
 
 def read_block(folder: Path, array: zarr.Array[Any], block: tuple[slice, slice]) -> NDArray[Any]:
@@ -80,7 +86,7 @@ def read_block(folder: Path, array: zarr.Array[Any], block: tuple[slice, slice])
         block: inlines and crosslines by their place, in steps of 1.
 
     Raises:
-        InputError: files are absent, or do not match their checksums; each is named.
+        InputError: files are absent, or do not match their checksums; the first few are named.
 
     Source: Zarr specification 3, chunks of bytes in little order, codecs crc32c 1.0 and sharding_indexed 1.0 with its
         index at the end.
@@ -88,6 +94,7 @@ def read_block(folder: Path, array: zarr.Array[Any], block: tuple[slice, slice])
     steps = array.shards or array.chunks
     wanted = tuple(range(side)[own] for side, own in zip(array.shape, (*block, slice(None)), strict=True))
     found = np.empty(tuple(map(len, wanted)), np.dtype(array.dtype).newbyteorder("<"))
+    assert all(own.step == 1 for own in wanted), "lines one after another"
     faults = list[Fault]()
     if not found.size:
         return found
@@ -95,12 +102,16 @@ def read_block(folder: Path, array: zarr.Array[Any], block: tuple[slice, slice])
         file = folder.joinpath("c", *map(str, key))
         first = tuple(number * step for number, step in zip(key, steps, strict=True))
         try:
-            with file.open("rb", buffering=0) as content:
+            with FileIO(file, opener=_opened_at_once) as content:
                 _fill(found, wanted, content, array, first)
         except FileNotFoundError:
             faults.append(Fault(str(file), f"expected a file of chunks, found none: {AGAIN}"))
-        except (OSError, ValueError) as error:
+        except _DamagedError as error:
             faults.append(Fault(str(file), f"its bytes are not those that were written ({error}): {AGAIN}"))
+        except OSError as error:
+            faults.append(Fault(str(file), f"expected a file that can be read, found none ({error.strerror})"))
+        if len(faults) == _FEW:
+            break
     raise_if_any(faults)
     return found.astype(array.dtype, copy=False)
 
@@ -114,20 +125,27 @@ def _are_bytes_with_sum(codecs: tuple[Any, ...]) -> bool:
 def _fill(
     found: NDArray[Any], wanted: _Ranges, content: FileIO, array: zarr.Array[Any], first: tuple[int, ...]
 ) -> None:
-    """Copy what a file holds of what is wanted; its samples begin at `first`. Raises ValueError where it is damaged."""
+    """Copy what a file holds of what is wanted; its samples begin at `first`."""
     chunk, steps = array.chunks, array.shards or array.chunks
     counts = tuple(step // side for step, side in zip(steps, chunk, strict=True))
     row = np.empty(math.prod(chunk) * found.itemsize + CRC.itemsize, np.uint8)
     values = row[: -CRC.itemsize].view(found.dtype).reshape(chunk)
-    places = np.array([0, row.size], PLACE).reshape(1, 1, 1, 2) if array.shards is None else _index(content, counts)
+    if array.shards is not None:
+        places = _index(content, counts)
+    elif _size_of(content) == row.size:
+        places = np.array([0, row.size], PLACE).reshape(1, 1, 1, 2)
+    else:
+        raise _DamagedError(f"expected {row.size} bytes, found {_size_of(content)}")
     near = [
         range(max(own.start - start, 0) // side, -(-min(own.stop - start, step) // side))
         for own, start, step, side in zip(wanted, first, steps, chunk, strict=True)
     ]
     for number in product(*near):
         offset, length = places[number].tolist()
+        if offset == length == _ABSENT:
+            raise _DamagedError("one of its chunks is absent")
         if length != row.size:
-            raise ValueError(f"expected a chunk of {row.size} bytes, found one of {length}")
+            raise _DamagedError(f"expected a chunk of {row.size} bytes, found one of {length}")
         _read_at(content, offset, row)
         into, out_of = list[slice](), list[slice]()
         for own, start, place, side in zip(wanted, first, number, chunk, strict=True):
@@ -141,20 +159,33 @@ def _fill(
 def _index(content: FileIO, counts: tuple[int, ...]) -> NDArray[np.uint64]:
     """Where each chunk of a shard begins, and its length: (…, 2)."""
     row = np.empty(math.prod(counts) * 2 * PLACE.itemsize + CRC.itemsize, np.uint8)
-    _read_at(content, os.fstat(content.fileno()).st_size - row.size, row)
+    _read_at(content, _size_of(content) - row.size, row)
     return row[: -CRC.itemsize].view(PLACE).reshape(*counts, 2)
 
 
 def _read_at(content: FileIO, offset: int, row: NDArray[np.uint8]) -> None:
     """Fill a row with bytes, of which the last four are the checksum of the others."""
-    if not 0 <= offset <= os.fstat(content.fileno()).st_size - row.size:
-        raise ValueError("the file is too short")
+    if not 0 <= offset <= _size_of(content) - row.size:
+        raise _DamagedError("the file is too short")
     content.seek(offset)
     # A file that another program cuts meanwhile ends early.
     if content.readinto(row.data) != row.size:
-        raise ValueError("the file is too short")
+        raise _DamagedError("the file is too short")
     if google_crc32c.value(row[: -CRC.itemsize]) != int(row[-CRC.itemsize :].view(CRC)[0]):
-        raise ValueError("a checksum is another")
+        raise _DamagedError("a checksum is another")
+
+
+def _size_of(content: FileIO) -> int:
+    return os.fstat(content.fileno()).st_size
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    """A pipe in place of a file would be waited for."""
+    number = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise _DamagedError("it is no file of bytes")
+    return number
 
 
 def _keys(ranges: list[range]) -> Iterator[tuple[int, ...]]:

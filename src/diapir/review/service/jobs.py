@@ -75,7 +75,8 @@ def add_tile(job: Job, number: int, mean: Floats) -> bool:
     Returns:
         Whether the image is whole.
     """
-    job.early[number] = mean
+    # One that has to wait does not hold the batch that it is part of.
+    job.early[number] = mean if job.missing[0] == number else mean.copy()
     while job.missing and job.missing[0] in job.early:
         job.blend.add(job.missing[0], job.early.pop(job.missing.popleft()))
     return not job.missing

@@ -43,7 +43,7 @@ class NetQueue:
     Args:
         loaders: what loads each model; called once, by one of the threads, when the model is first asked for.
         workers: threads; each has a batch of its own.
-        on_start: called by each thread before all else.
+        on_start: called by each thread, with its number, before all else.
         on_batch: told the number of tiles and the seconds of each batch.
     """
 
@@ -53,20 +53,20 @@ class NetQueue:
         *,
         limits: Limits,
         workers: int = 1,
-        on_start: Callable[[], object] = lambda: None,
+        on_start: Callable[[int], object] = lambda _: None,
         on_batch: Callable[[int, float], None] = lambda *_: None,
     ) -> None:
         self._loaders, self._limits = loaders, limits
         self._on_start, self._on_batch = on_start, on_batch
         self._loaded: dict[str, Predict] = {}
-        self._loading = threading.Lock()
+        self._loading = {name: threading.Lock() for name in loaders}
         self._jobs: deque[Job] = deque()
         self._rooms: list[int] = []
         self._tile_s = 0.0
         self._running: dict[int, _Batch] = {}
-        # Images that were in batches or waiting when each of the last batches was done; clients who were just answered,
-        # by this worker or another, are among neither, so that one figure would be too small.
-        self._lately: deque[int] = deque([0], maxlen=2 * workers)
+        # Images of a model that were in batches or waiting when each of its last batches was done. Clients who were
+        # just answered are among neither, so that one figure would be too small.
+        self._lately: dict[str, deque[int]] = {name: deque(maxlen=2 * workers) for name in loaders}
         self._is_closing = False
         self._changed = threading.Condition()
         self._workers = [
@@ -94,7 +94,9 @@ class NetQueue:
 
     def has_room(self, num_pixels: int = 0) -> bool:
         """Whether one more image is taken."""
-        held = self._rooms.copy()
+        # Images that nobody waits for any more are still held by the batches that they are in.
+        left = {id(item.job): item.job for batch in list(self._running.values()) for item in batch}
+        held = [*self._rooms, *(job.blend.sums.size for job in left.values() if job.future.done())]
         # A single image is taken whatever it is padded to.
         fits = not held or sum(held) + num_pixels <= self._limits.waiting_pixels
         return fits and len(held) < self._limits.waiting
@@ -136,6 +138,7 @@ class NetQueue:
         with self._changed:
             if job in self._jobs:
                 self._jobs.remove(job)
+        fail(job, ModelFailed("nobody waits for it"))
 
     def close(self) -> None:
         """Take no more images, finish those that were taken, and end the threads."""
@@ -147,12 +150,12 @@ class NetQueue:
 
     def _work(self, worker: int) -> None:
         try:
-            self._on_start()
+            self._on_start(worker)
             while (batch := self._next_batch(worker)) is not None:
-                self._do(batch)
-                with self._changed:
-                    self._lately.append(self._num_images())
-                    del self._running[worker]
+                if batch:
+                    self._do(batch, worker)
+                # While a thread waits it holds no images.
+                del batch
         except BaseException:
             # A fault of ours: nobody waits for what will not be done.
             with self._changed:
@@ -164,23 +167,28 @@ class NetQueue:
                 fail(job, ModelFailed(_ENDED))
             raise
 
-    def _num_images(self) -> int:
-        """Images that wait or are in batches."""
-        batches = self._running.values()
-        return len({id(job) for job in self._jobs} | {id(item.job) for batch in batches for item in batch})
+    def _num_images(self, model: str) -> int:
+        """Images that wait or are in batches, before those who are about to be told ask again."""
+        here = [*self._jobs, *(item.job for batch in self._running.values() for item in batch)]
+        return len({id(job) for job in here if job.model == model})
 
     def _next_batch(self, worker: int) -> _Batch | None:
         """Tiles of one model, from its images in turn; none where others were faster; None at the end."""
         with self._changed:
             self._drop_unwanted()
+            start_s = time.monotonic()
             while not self._jobs:
                 if self._is_closing:
                     return None
                 self._changed.wait()
                 self._drop_unwanted()
+            if not self._running and time.monotonic() - start_s > self._limits.gather_s:
+                for counts in self._lately.values():
+                    counts.clear()  # they did not ask again
             if self._linger():
                 self._drop_unwanted()
-            batch = self._running[worker] = self._taken()
+            if batch := self._taken():
+                self._running[worker] = batch
             return batch
 
     def _linger(self) -> bool:
@@ -191,7 +199,7 @@ class NetQueue:
         """
         end_s = time.monotonic() + self._limits.gather_s
         did_wait = False
-        while self._num_ready() < self._usual_size() and not self._is_closing:
+        while self._num_ready() < self._usual_size() and not self._is_closing and self._is_of_one_model():
             left_s = end_s - time.monotonic()
             if left_s <= 0:
                 break
@@ -201,7 +209,12 @@ class NetQueue:
 
     def _usual_size(self) -> int:
         """Tiles of a batch that leave as many for each other worker, with one of each image that was here lately."""
-        return min(math.ceil(max(self._lately) / len(self._workers)), self._limits.batch)
+        counts = self._lately[self._jobs[0].model] if self._jobs else ()
+        return min(math.ceil(max(counts, default=0) / len(self._workers)), self._limits.batch)
+
+    def _is_of_one_model(self) -> bool:
+        """Whether nothing waits for another model, which would have to wait in vain."""
+        return len({job.model for job in self._jobs}) <= 1
 
     def _num_ready(self) -> int:
         """Tiles of the model whose turn it is."""
@@ -231,12 +244,10 @@ class NetQueue:
         # Those that had their turn go to the end, so that no large image and no model keeps the others waiting.
         for job in used:
             self._jobs.remove(job)
-        self._jobs.extend(job for job in used if job.waiting)
+        self._jobs.extend(turn)
         return batch
 
-    def _do(self, batch: _Batch) -> None:
-        if not batch:
-            return
+    def _do(self, batch: _Batch, worker: int) -> None:
         tiles = np.stack([item.tile for item in batch])
         tops_m = np.array([item.job.tops_m[item.number] for item in batch], np.float32)
         name = batch[0].job.model
@@ -246,6 +257,8 @@ class NetQueue:
             means = predict(tiles, tops_m).mean
         except (InputError, RuntimeError, MemoryError, OSError) as error:
             print(f"model {name}: {error}", file=sys.stderr, flush=True)
+            with self._changed:
+                self._end(worker)
             for item in batch:
                 fail(item.job, ModelFailed(f"model {name} cannot answer now"))
             return
@@ -253,12 +266,19 @@ class NetQueue:
             done = [item.job for item, mean in zip(batch, means, strict=True) if add_tile(item.job, item.number, mean)]
             elapsed_s = time.perf_counter() - start_s
             self._tile_s += (elapsed_s / len(batch) - self._tile_s) * (0.2 if self._tile_s else 1)
+            self._end(worker)
         for job in done:
             finish(job)
         self._on_batch(len(batch), elapsed_s)
 
+    def _end(self, worker: int) -> None:
+        """Of a batch."""
+        model = self._running[worker][0].job.model
+        self._lately[model].append(self._num_images(model))
+        del self._running[worker]
+
     def _predictor(self, name: str) -> Predict:
-        with self._loading:
+        with self._loading[name]:
             if name not in self._loaded:
                 self._loaded[name] = self._loaders[name]()
             return self._loaded[name]

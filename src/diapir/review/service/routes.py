@@ -137,7 +137,7 @@ def service_routes(models: Mapping[str, Path], *, limits: Limits, counts: Counts
         loaders,
         limits=limits,
         workers=workers,
-        on_start=partial(torch.set_num_threads, cores // workers),
+        on_start=lambda number: torch.set_num_threads(cores // workers + (number < cores % workers)),
         on_batch=partial(_count_batch, counts),
     )
     service = _Service(found, nets, ThreadPoolExecutor(limits.coders, "coder"), limits)

@@ -132,8 +132,9 @@ class Strips:
         key = Key(source.name, volume, direction, number)
         with self._lock:
             if key not in self._coming and self._kept.get(key) is None and len(self._coming) < most:
-                coming = self._coming[key] = Future()
+                coming: Future[Bytes] = Future()
                 self._ahead.submit(self._make, coming, source, key, direction, time.monotonic() + after_s)
+                self._coming[key] = coming
 
     def _make(
         self, coming: Future[Bytes], source: SurveySource, key: Key, direction: Direction, begin_s: float
@@ -141,8 +142,8 @@ class Strips:
         """Read a strip, which is kept from then on; a fault is told to whoever asks for one of its lines."""
         time.sleep(max(begin_s - time.monotonic(), 0))
         coming.set_running_or_notify_cancel()
-        lines = strip_lines(source, direction)
         try:
+            lines = strip_lines(source, direction)
             with self._reading:
                 own = slice(key.number * lines, (key.number + 1) * lines)
                 strip = read_sections(source, key.volume, direction, own)
