@@ -87,6 +87,25 @@ def test_a_jump_waits_for_one_line_and_its_neighbours_come_behind_it(source: Sur
     assert slice(22, 23) not in read
 
 
+def test_volumes_are_read_side_by_side_and_come_in_their_order(
+    source: SurveySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2)
+
+    def meeting(source: SurveySource, volume: str, direction: Direction, lines: slice) -> Bytes:
+        if lines == slice(20, 21):
+            both.wait(30)
+        return read_sections(source, volume, direction, lines)
+
+    monkeypatch.setattr(strips, "read_sections", meeting)
+    kept = Kept(1 << 24)
+    found = Strips(kept).sections(source, ["mask", "probability"], "inline", 20)
+    assert list(found) == ["mask", "probability"]
+    for volume, section in found.items():
+        np.testing.assert_array_equal(section, read_strip(source, volume, "inline", 1)[4])
+        wait_for(kept, Key(source.name, volume, "inline", 1))
+
+
 def test_many_who_ask_at_once_have_a_strip_made_once(source: SurveySource, read: list[slice]) -> None:
     kept = Kept(1 << 24)
     sections = Strips(kept)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from io import FileIO
 from itertools import islice, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -29,37 +29,32 @@ class _DamagedError(Exception):
     """A file does not hold what was written."""
 
 
-class Missing(NamedTuple):
-    """What an array lacks.
+def require_files(folder: Path, array: zarr.Array[Any], block: tuple[slice, ...]) -> None:
+    """Refuse to read a block of an array, which lies in a folder, where files are absent: Zarr would give zeros.
 
-    Args:
-        first: the first few of its absent files.
+    Raises:
+        InputError: the first few are named.
     """
-
-    first: list[str]
-    num_expected: int
-    num_present: int
-
-
-def absent_files(folder: Path, array: zarr.Array[Any], block: tuple[slice, ...]) -> list[Path]:
-    """The first few absent files of those under a block of an array that lies in a folder."""
     steps, reached = array.shards or array.chunks, list[range]()
     for axis, step in enumerate(steps):
         start, stop, _ = (block[axis] if axis < len(block) else slice(None)).indices(array.shape[axis])
         reached.append(range(start // step, -(-stop // step)))
     files = (folder.joinpath("c", *map(str, key)) for key in _keys(reached))
-    return list(islice((file for file in files if not file.exists()), _FEW))
+    absent = islice((file for file in files if not file.exists()), _FEW)
+    raise_if_any(Fault(str(file), f"expected a file of chunks, found none: {AGAIN}") for file in absent)
 
 
-def missing_files(folder: Path, array: zarr.Array[Any]) -> Missing:
-    """The same of the whole array, whose folder is walked through once."""
+def missing_files(folder: Path, array: zarr.Array[Any]) -> Iterator[Fault]:
+    """A fault that names the first few files that a whole array lacks; its folder is walked through once."""
     steps = array.shards or array.chunks
     counts = [-(-side // step) for side, step in zip(array.shape, steps, strict=True)]
     present = {f"{place}/{file}" for place, _, files in os.walk(folder / "c") for file in files}
     # Where all but a few lines of a lying shape are missing, the first few are found at once.
     keys = (str(folder.joinpath("c", *map(str, key))) for key in _keys([range(count) for count in counts]))
     missing = list(islice((key for key in keys if key not in present), _FEW))
-    return Missing(missing, math.prod(counts), len(present))
+    if missing:
+        files = f"expected {math.prod(counts)} files of chunks, found {len(present)}"
+        yield Fault(str(folder), f"{files}; missing: {', '.join(missing)}: {AGAIN}")
 
 
 def is_plain(array: zarr.Array[Any]) -> bool:

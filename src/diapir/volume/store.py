@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.volume.chunk_files import AGAIN, absent_files, is_plain, missing_files, read_block
+from diapir.volume.chunk_files import AGAIN, is_plain, missing_files, read_block, require_files
 from diapir.volume.line_numbers import Axis, Direction
 
 Unit = Literal["ms", "m", "ft"]
@@ -248,7 +248,7 @@ def read_lines(
     if is_plain(array):
         return read_block(store.path / name, array, (inlines, crosslines))
     # A copy that was compressed, or cut in another way, is Zarr's affair.
-    _require_files(store, name, array, (inlines, crosslines))
+    require_files(store.path / name, array, (inlines, crosslines))
     return _read(store, name, array, (inlines, crosslines))
 
 
@@ -263,14 +263,14 @@ def read_map(store: Store, name: str) -> NDArray[Any]:
 
 def read_array(store: Store, name: str) -> NDArray[Any]:
     """A whole array of the store. Raises InputError where there is none, or its bytes are damaged."""
-    raise_if_any(_missing(store, name))
+    raise_if_any(missing_files(store.path / name, array_of(store, name)))
     return _read(store, name, array_of(store, name), ())
 
 
 def read_rows(store: Store, name: str, rows: slice) -> NDArray[Any]:
     """Some rows of an array that is too large to be read whole. Raises InputError as `read_array`."""
     array = array_of(store, name)
-    _require_files(store, name, array, (rows,))
+    require_files(store.path / name, array, (rows,))
     return _read(store, name, array, (rows,))
 
 
@@ -301,12 +301,6 @@ def _read(store: Store, name: str, array: zarr.Array[Any], block: tuple[slice, .
     except Exception as error:  # noqa: BLE001 - of damaged chunks zarr and its codecs raise whatever comes
         what = f"its bytes are not those that were written ({_first_line(error)})"
         raise InputError.of(store.path / name, f"{what}: {AGAIN}") from None
-
-
-def _require_files(store: Store, name: str, array: zarr.Array[Any], block: tuple[slice, ...]) -> None:
-    """Refuse to read a block of which a file is absent by now: Zarr would give zeros."""
-    absent = absent_files(store.path / name, array, block)
-    raise_if_any(Fault(str(file), f"expected a file of chunks, found none: {AGAIN}") for file in absent)
 
 
 def _first_line(error: Exception) -> str:
@@ -394,13 +388,4 @@ def _faults(store: Store) -> Iterator[Fault]:
         elif math.prod(array.shards or array.chunks) > _MOST_A_FILE:
             yield Fault(f"{store.path / name}", f"its chunks are none that diapir writes ({array.chunks}): {AGAIN}")
         else:
-            yield from _missing(store, name)
-
-
-def _missing(store: Store, name: str) -> Iterator[Fault]:
-    """A fault that names the first files that an array lacks."""
-    folder = store.path / name
-    found = missing_files(folder, array_of(store, name))
-    if found.first:
-        files = f"expected {found.num_expected} files of chunks, found {found.num_present}"
-        yield Fault(str(folder), f"{files}; missing: {', '.join(found.first)}: {AGAIN}")
+            yield from missing_files(store.path / name, array)

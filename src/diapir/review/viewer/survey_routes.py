@@ -82,7 +82,7 @@ def survey_routes(
             if direction == "sample":
                 planes = {name: slices.slice(survey, name, place, wait_s=_WAIT_S) for name in names}
             else:
-                planes = {name: strips.section(survey, name, direction, place) for name in names}
+                planes = strips.sections(survey, names, direction, place)
         except StillWorking as words:
             raise wait_again(words) from None
         except InputError as error:
