@@ -20,8 +20,10 @@ from diapir.faults import Fault, raise_if_any
 AGAIN = "ingest or segment again, or use another copy"
 CRC, PLACE = np.dtype("<u4"), np.dtype("<u8")
 """Numbers of a checksum, and of an index that says where in a shard each chunk begins and how long it is."""
+ABSENT = PLACE.type(2**64 - 1)
+"""Both of these for a chunk that is not there."""
 
-_FEW, _ABSENT = 5, 2**64 - 1
+_FEW = 5
 _Ranges = tuple[range, ...]
 
 
@@ -35,13 +37,8 @@ def require_files(folder: Path, array: zarr.Array[Any], block: tuple[slice, ...]
     Raises:
         InputError: the first few are named.
     """
-    steps, reached = array.shards or array.chunks, list[range]()
-    for axis, step in enumerate(steps):
-        start, stop, _ = (block[axis] if axis < len(block) else slice(None)).indices(array.shape[axis])
-        reached.append(range(start // step, -(-stop // step)))
-    files = (folder.joinpath("c", *map(str, key)) for key in _keys(reached))
-    absent = islice((file for file in files if not file.exists()), _FEW)
-    raise_if_any(Fault(str(file), f"expected a file of chunks, found none: {AGAIN}") for file in absent)
+    absent = islice((file for _, file in _files(folder, array, block) if not file.exists()), _FEW)
+    raise_if_any(_absent(file) for file in absent)
 
 
 def missing_files(folder: Path, array: zarr.Array[Any]) -> Iterator[Fault]:
@@ -50,11 +47,11 @@ def missing_files(folder: Path, array: zarr.Array[Any]) -> Iterator[Fault]:
     counts = [-(-side // step) for side, step in zip(array.shape, steps, strict=True)]
     present = {f"{place}/{file}" for place, _, files in os.walk(folder / "c") for file in files}
     # Where all but a few lines of a lying shape are missing, the first few are found at once.
-    keys = (str(folder.joinpath("c", *map(str, key))) for key in _keys([range(count) for count in counts]))
-    missing = list(islice((key for key in keys if key not in present), _FEW))
+    files = (str(file) for _, file in _files(folder, array, ()))
+    missing = list(islice((file for file in files if file not in present), _FEW))
     if missing:
-        files = f"expected {math.prod(counts)} files of chunks, found {len(present)}"
-        yield Fault(str(folder), f"{files}; missing: {', '.join(missing)}: {AGAIN}")
+        what = f"expected {math.prod(counts)} files of chunks, found {len(present)}"
+        yield Fault(str(folder), f"{what}; missing: {', '.join(missing)}: {AGAIN}")
 
 
 def is_plain(array: zarr.Array[Any]) -> bool:
@@ -86,21 +83,18 @@ def read_block(folder: Path, array: zarr.Array[Any], block: tuple[slice, slice])
     Source: Zarr specification 3, chunks of bytes in little order, codecs crc32c 1.0 and sharding_indexed 1.0 with its
         index at the end.
     """
-    steps = array.shards or array.chunks
     wanted = tuple(range(side)[own] for side, own in zip(array.shape, (*block, slice(None)), strict=True))
-    found = np.empty(tuple(map(len, wanted)), np.dtype(array.dtype).newbyteorder("<"))
     assert all(own.step == 1 for own in wanted), "lines one after another"
+    found = np.empty(tuple(map(len, wanted)), np.dtype(array.dtype).newbyteorder("<"))
     faults = list[Fault]()
     if not found.size:
         return found
-    for key in _keys([range(own.start // step, -(-own.stop // step)) for own, step in zip(wanted, steps, strict=True)]):
-        file = folder.joinpath("c", *map(str, key))
-        first = tuple(number * step for number, step in zip(key, steps, strict=True))
+    for first, file in _files(folder, array, block):
         try:
             with FileIO(file, opener=_opened_at_once) as content:
                 _fill(found, wanted, content, array, first)
         except FileNotFoundError:
-            faults.append(Fault(str(file), f"expected a file of chunks, found none: {AGAIN}"))
+            faults.append(_absent(file))
         except _DamagedError as error:
             faults.append(Fault(str(file), f"its bytes are not those that were written ({error}): {AGAIN}"))
         except OSError as error:
@@ -137,7 +131,7 @@ def _fill(
     ]
     for number in product(*near):
         offset, length = places[number].tolist()
-        if offset == length == _ABSENT:
+        if offset == length == ABSENT:
             raise _DamagedError("one of its chunks is absent")
         if length != row.size:
             raise _DamagedError(f"expected a chunk of {row.size} bytes, found one of {length}")
@@ -181,6 +175,23 @@ def _opened_at_once(path: str, flags: int) -> int:
         os.close(number)
         raise _DamagedError("it is no file of bytes")
     return number
+
+
+def _absent(file: Path) -> Fault:
+    return Fault(str(file), f"expected a file of chunks, found none: {AGAIN}")
+
+
+def _files(folder: Path, array: zarr.Array[Any], block: tuple[slice, ...]) -> Iterator[tuple[tuple[int, ...], Path]]:
+    """The files under a block of an array, whole along the axes that it leaves out, and where each of them begins."""
+    steps, reached = array.shards or array.chunks, list[range]()
+    for axis, step in enumerate(steps):
+        start, stop, _ = (block[axis] if axis < len(block) else slice(None)).indices(array.shape[axis])
+        reached.append(range(start // step, -(-stop // step)))
+    for key in _keys(reached):
+        yield (
+            tuple(number * step for number, step in zip(key, steps, strict=True)),
+            folder.joinpath("c", *map(str, key)),
+        )
 
 
 def _keys(ranges: list[range]) -> Iterator[tuple[int, ...]]:

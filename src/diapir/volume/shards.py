@@ -11,10 +11,8 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from diapir.volume.chunk_files import CRC, PLACE
+from diapir.volume.chunk_files import ABSENT, CRC, PLACE
 from diapir.volume.store import Shape, Store, array_of
-
-_ABSENT = PLACE.type(2**64 - 1)
 
 
 def put_block(store: Store, name: str, values: NDArray[Any], *, at: tuple[int, int]) -> list[Path]:
@@ -80,7 +78,7 @@ def _chunks(part: NDArray[Any], kind: np.dtype[Any], *, chunk: Shape) -> Iterato
 
 def _index(size: int, filled: Shape, *, counts: Shape) -> NDArray[np.uint8]:
     """Where each chunk of a shard begins, all `size` bytes long, with a checksum; of those that are not there, ones."""
-    index = np.full((*counts, 2), _ABSENT)
+    index = np.full((*counts, 2), ABSENT)
     here = index[tuple(map(slice, filled))]
     here[..., 0] = (size * np.arange(math.prod(filled), dtype=PLACE)).reshape(filled)
     here[..., 1] = size

@@ -244,7 +244,7 @@ def read_lines(
     Raises:
         InputError: there is none, a file of it is absent by now, or does not match its checksum.
     """
-    array = array or array_of(store, name)
+    array = array_of(store, name) if array is None else array
     if is_plain(array):
         return read_block(store.path / name, array, (inlines, crosslines))
     # A copy that was compressed, or cut in another way, is Zarr's affair.

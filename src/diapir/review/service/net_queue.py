@@ -95,8 +95,7 @@ class NetQueue:
     def has_room(self, num_pixels: int = 0) -> bool:
         """Whether one more image is taken."""
         # Images that nobody waits for any more are still held by the batches that they are in.
-        left = {id(item.job): item.job for batch in list(self._running.values()) for item in batch}
-        held = [*self._rooms, *(job.blend.sums.size for job in left.values() if job.future.done())]
+        held = [*self._rooms, *(job.blend.sums.size for job in self._in_batches() if job.future.done())]
         # A single image is taken whatever it is padded to.
         fits = not held or sum(held) + num_pixels <= self._limits.waiting_pixels
         return fits and len(held) < self._limits.waiting
@@ -169,8 +168,11 @@ class NetQueue:
 
     def _num_images(self, model: str) -> int:
         """Images that wait or are in batches, before those who are about to be told ask again."""
-        here = [*self._jobs, *(item.job for batch in self._running.values() for item in batch)]
-        return len({id(job) for job in here if job.model == model})
+        return sum(job.model == model for job in self._in_batches().union(self._jobs))
+
+    def _in_batches(self) -> set[Job]:
+        """Images of which tiles are in the nets."""
+        return {item.job for batch in list(self._running.values()) for item in batch}
 
     def _next_batch(self, worker: int) -> _Batch | None:
         """Tiles of one model, from its images in turn; none where others were faster; None at the end."""
@@ -185,27 +187,20 @@ class NetQueue:
             if not self._running and time.monotonic() - start_s > self._limits.gather_s:
                 for counts in self._lately.values():
                     counts.clear()  # they did not ask again
-            if self._linger():
-                self._drop_unwanted()
+            self._linger()
+            self._drop_unwanted()
             if batch := self._taken():
                 self._running[worker] = batch
             return batch
 
-    def _linger(self) -> bool:
-        """Wait a moment for clients who were answered and ask again, for two half batches take longer than one.
-
-        Returns:
-            Whether there was anything to wait for.
-        """
+    def _linger(self) -> None:
+        """Wait a moment for clients who were answered and ask again, for two half batches take longer than one."""
         end_s = time.monotonic() + self._limits.gather_s
-        did_wait = False
         while self._num_ready() < self._usual_size() and not self._is_closing and self._is_of_one_model():
             left_s = end_s - time.monotonic()
             if left_s <= 0:
-                break
-            did_wait = True
+                return
             self._changed.wait(left_s)
-        return did_wait
 
     def _usual_size(self) -> int:
         """Tiles of a batch that leave as many for each other worker, with one of each image that was here lately."""

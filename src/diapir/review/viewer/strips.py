@@ -84,7 +84,7 @@ class Strips:
     def __init__(self, kept: Kept) -> None:
         self._kept = kept
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diapir-ahead")
-        self._readers = ThreadPoolExecutor(max_workers=_MOST_AT_ONCE, thread_name_prefix="diapir-section")
+        self._readers = ThreadPoolExecutor(thread_name_prefix="diapir-section")
         self._coming: dict[Key, Future[Bytes]] = {}
         self._lock = threading.Lock()
         # What many ask for at once waits its turn, so that memory stays within a bound.
