@@ -69,6 +69,10 @@ Format = Annotated[str | None, typer.Option("--format", help="Of samples, such a
 NumSamples = Annotated[int | None, typer.Option("--samples", help="Samples a trace; else as the file shows.")]
 Interval = Annotated[float | None, typer.Option("--interval-us", help="Between samples; else as the file says.")]
 InlineByte = Annotated[int | None, typer.Option("--inline-byte", help="Of trace headers, such as 189; else guessed.")]
+Resample = Annotated[
+    float | None,
+    typer.Option("--resample", metavar="INTERVAL", help="Look at traces at this interval, in the survey's unit."),
+]
 CrosslineByte = Annotated[int | None, typer.Option("--crossline-byte", help="Such as 193; else guessed.")]
 
 
@@ -190,11 +194,13 @@ def check(
     ] = None,
     limit: Annotated[float | None, typer.Option(help="Amplitude that becomes white; else the survey's own.")] = None,
     flip_polarity: Annotated[bool, typer.Option("--flip-polarity", help="Look at amplitudes times -1.")] = False,
+    resample: Resample = None,
 ) -> None:
     """Say whether a model is made for a survey: fit, doubtful or unfit, why, what to do, and three lines to label."""
     from diapir.volume.check_fit import check_fit
 
-    print(check_fit(survey, model, out, salt_path=salt, limit=limit, flip_polarity=flip_polarity).text)
+    fit = check_fit(survey, model, out, salt_path=salt, limit=limit, flip_polarity=flip_polarity, resample=resample)
+    print(fit.text)
 
 
 @survey_app.command("segment")
@@ -205,6 +211,7 @@ def segment(
     overlap: Annotated[int, typer.Option(help="Pixels that neighbouring tiles of 101 share at least.")] = 25,
     flip_polarity: Annotated[bool, typer.Option("--flip-polarity", help="Look at amplitudes times -1.")] = False,
     limit: Annotated[float | None, typer.Option(help="Amplitude that becomes white; else the survey's own.")] = None,
+    resample: Resample = None,
     anyway: Annotated[bool, typer.Option("--anyway", help="Also with a model that is unfit for the survey.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes here that do strips side by side.")] = None,
     scheduler: Annotated[
@@ -220,8 +227,8 @@ def segment(
 
     with _strips(workers, scheduler, threads=threads) as do_strips:
         told = find_salt(
-            survey, model, out, overlap=overlap, flip_polarity=flip_polarity, limit=limit, threads=threads,
-            anyway=anyway, do_strips=do_strips,
+            survey, model, out, overlap=overlap, flip_polarity=flip_polarity, limit=limit, resample=resample,
+            threads=threads, anyway=anyway, do_strips=do_strips,
         )  # fmt: skip
     print(told)
 

@@ -14,6 +14,7 @@ from diapir.runs import read_json
 from diapir.volume import check_fit as step
 from diapir.volume.check_fit import JSON, PICTURE, TEXT, check_fit, fit_of, require_fit
 from diapir.volume.gate_sampling import sample_tiles
+from diapir.volume.resampling import plan_resampling
 from diapir.volume.store import open_store
 from diapir.volume.synthetic_survey import make_survey
 from fake_gate_stores import amplitude_store, salt_store
@@ -152,3 +153,25 @@ def test_an_interval_that_no_record_tells_is_not_known(
 ) -> None:
     monkeypatch.setattr(step, "open_model", lambda path: model_of(training, {"survey": survey}))
     assert "4 ms; training's is not known" in check_fit(store, Path("model"), count=4).text
+
+
+def test_what_the_gate_says_of_an_interval_mends_it(tmp_path: Path) -> None:
+    amplitude = make_survey(inlines=SHAPE[0], crosslines=SHAPE[1], samples=240, seed=2).amplitude
+    coarse = amplitude_store(tmp_path / "coarse", amplitude)
+    learned = model_of(tile_statistics(sample_tiles(coarse, count=160).images))
+    finer = plan_resampling(coarse.grid, wanted=1.6).resampled(amplitude)
+    store = amplitude_store(tmp_path / "fine", finer, interval=1.6)
+    (told,) = [one for one in fit_of(store, learned)[0].verdict.findings if one.about == "vertical scale"]
+    assert told.level == "unfit"
+    wanted = float(told.advice.split("--resample ")[1].split(",")[0])
+    assert wanted == pytest.approx(4, rel=0.1)
+    fit, survey, _ = fit_of(store, learned, resample=wanted)
+    assert fit.verdict.level == "fit"
+    assert survey.interval == wanted
+
+
+@pytest.mark.usefixtures("own_model")
+def test_faults_of_options_are_told_together(store: Path) -> None:
+    with pytest.raises(InputError) as told:
+        check_fit(store, Path("model"), limit=-1, resample=0)
+    assert [fault.where for fault in told.value.faults] == ["--limit", "--resample"]

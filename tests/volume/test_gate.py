@@ -45,7 +45,7 @@ def test_tiles_of_the_same_kind_fit_and_nothing_is_to_be_done() -> None:
 @pytest.mark.parametrize(
     ("name", "tiles", "advice"),
     [
-        ("vertical scale", scaled(2, 1), "resample traces from 4 to 8"),
+        ("vertical scale", scaled(2, 1), "give --resample 8"),
         ("horizontal scale along inlines", scaled(1, 2), "resample traces along inlines (every"),
         ("contrast", greys(128 + 0.3 * (TILES - 128.0)), "give --limit 3"),
         ("contrast", greys(128 + 3.0 * (TILES - 128.0)), "give --limit 2"),

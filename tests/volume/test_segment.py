@@ -21,6 +21,7 @@ from diapir.train.together import make_fabric
 from diapir.volume import segment as segment_module
 from diapir.volume import segment_strip
 from diapir.volume.greys import to_grey
+from diapir.volume.resampling import plan_resampling
 from diapir.volume.segment import one_after_another, segment
 from diapir.volume.segment_on_dask import strips_by
 from diapir.volume.segment_strip import StripJob
@@ -330,8 +331,8 @@ def test_what_the_first_direction_found_and_is_lost_is_missed(run: Path, survey:
 
 def test_faults_of_options_are_told_together(run: Path, survey: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError) as told:
-        segment(survey.path, run, tmp_path / "out", overlap=101, limit=-1.0)
-    assert [fault.where for fault in told.value.faults] == ["--overlap", "--limit"]
+        segment(survey.path, run, tmp_path / "out", overlap=101, limit=-1.0, resample=0.0)
+    assert [fault.where for fault in told.value.faults] == ["--overlap", "--limit", "--resample"]
 
 
 def test_a_store_of_salt_is_no_survey(run: Path, done: Store, tmp_path: Path) -> None:
@@ -361,6 +362,21 @@ def test_polarity_and_limit_are_those_of_the_options(run: Path, survey: Store, t
     segment(survey.path, run, tmp_path / "two.zarr", threads=1)
     one, two = (open_store(tmp_path / name) for name in ("one.zarr", "two.zarr"))
     np.testing.assert_array_equal(volume_of(one, "probability"), volume_of(two, "probability"))
+
+
+def test_traces_are_looked_at_as_they_were_resampled_and_found_at_their_own_samples(
+    run: Path, survey: Store, tmp_path: Path
+) -> None:
+    segment(survey.path, run, tmp_path / "salt.zarr", threads=1, resample=2.5)
+    made = plan_resampling(survey.grid, wanted=2.5)
+    assert made.num_samples == 63
+    greys = to_grey(made.resampled(volume_of(survey, "amplitude")), limit=survey.facts["amplitude"]["limit"])
+    along, across = by_sections(run, greys).mean, by_sections(run, greys.swapaxes(0, 1)).mean.swapaxes(0, 1)
+    expected = made.restored(along + across) / 2
+    expected[~LIVE] = 0
+    found = open_store(tmp_path / "salt.zarr")
+    assert found.grid == survey.grid
+    np.testing.assert_allclose(volume_of(found, "probability").astype(np.float32), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(1, 120, 30), (120, 1, 30), (3, 4, 5)])

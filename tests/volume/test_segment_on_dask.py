@@ -12,7 +12,12 @@ from diapir.volume.segment_on_dask import strips_by
 from diapir.volume.segment_strip import Options, Setting, StripJob
 
 SETTING = Setting(
-    Path("survey.zarr"), Path("run"), Path("salt.zarr"), "key", Options(25, 1.0, False, 64, "float32", 1), ("inline",)
+    Path("survey.zarr"),
+    Path("run"),
+    Path("salt.zarr"),
+    "key",
+    Options(25, 1.0, False, None, 64, "float32", 1),
+    ("inline",),
 )
 
 

@@ -15,6 +15,7 @@ from diapir.volume.gate_lines import LineToLabel, disputed_lines, novel_lines
 from diapir.volume.gate_picture import draw_gate
 from diapir.volume.gate_sampling import NUM_TILES, NothingToJudgeError, SurveyStatistics, survey_statistics
 from diapir.volume.greys import limit_faults
+from diapir.volume.resampling import resampling_faults
 from diapir.volume.store import Store, Unit, open_store
 
 TEXT, JSON, PICTURE = "fit.txt", "fit.json", "fit.png"
@@ -47,6 +48,7 @@ def check_fit(
     count: int = NUM_TILES,
     limit: float | None = None,
     flip_polarity: bool = False,
+    resample: float | None = None,
 ) -> Fit:
     """Hold a survey against what a model was trained on, and say which lines to label next.
 
@@ -56,21 +58,23 @@ def check_fit(
         out: a new folder for the same as text, JSON and a picture; None writes nothing.
         salt_path: what `diapir survey segment` wrote of this survey: lines to label are then those it is least sure of.
         count: tiles to look at.
-        limit, flip_polarity: how amplitudes become greys, as `segment` is to be told.
+        limit, flip_polarity, resample: how traces become greys, as `segment` is to be told.
 
     Raises:
         InputError: a store or the bundle is damaged; the model is a run, which keeps no statistics; the salt is of
             another survey; or the survey has nothing to look at.
     """
-    raise_if_any(limit_faults(limit))
     if out is not None:
         require_new_folder(out)
         for used in (store_path, salt_path):
             if used is not None:
                 require_outside(out, used)
     store, model = open_store(store_path), open_model(model_path)
+    raise_if_any([*limit_faults(limit), *resampling_faults(resample, store.grid)])
     salt = None if salt_path is None else _open_salt(salt_path, store)
-    fit, survey, training = fit_of(store, model, salt=salt, count=count, limit=limit, flip_polarity=flip_polarity)
+    fit, survey, training = fit_of(
+        store, model, salt=salt, count=count, limit=limit, flip_polarity=flip_polarity, resample=resample
+    )
     if out is not None:
         with atomic_folder(out) as folder:
             write_text(folder / TEXT, fit.text + "\n")
@@ -87,6 +91,7 @@ def fit_of(
     count: int = NUM_TILES,
     limit: float | None = None,
     flip_polarity: bool = False,
+    resample: float | None = None,
 ) -> tuple[Fit, SurveyStatistics, TileStatistics]:
     """What the gate says of opened files, and what it held against each other.
 
@@ -97,7 +102,7 @@ def fit_of(
     if training is None:
         what = "expected a bundle, found a run, which does not keep what its training tiles look like; "
         raise InputError.of(model.folder, f"{what}write one: diapir bundle {model.folder} OUT")
-    survey = survey_statistics(store, count=count, limit=limit, flip_polarity=flip_polarity)
+    survey = survey_statistics(store, count=count, limit=limit, flip_polarity=flip_polarity, resample=resample)
     verdict = judge(survey, training, scale=_stored_scale(model.record["data"]))
     lines = novel_lines(survey.lines, training, grid=store.grid) if salt is None else disputed_lines(salt)
     return Fit(verdict, lines), survey, training
@@ -111,12 +116,13 @@ def require_fit(
     count: int = NUM_TILES,
     limit: float | None = None,
     flip_polarity: bool = False,
+    resample: float | None = None,
 ) -> tuple[str, ...]:
     """What a person should know before a model is put to work on a survey: nothing where it fits, or lines of warning.
 
     Args:
         anyway: whether an unfit model is to be used all the same.
-        count, limit, flip_polarity: as for `check_fit`.
+        count, limit, flip_polarity, resample: as for `check_fit`.
 
     Raises:
         InputError: the model is unfit, or nobody can say whether it is, with the reason and what to do; or as
@@ -128,7 +134,9 @@ def require_fit(
         )
     do = "nothing was segmented; do what is said above, or add --anyway to segment all the same"
     try:
-        verdict = fit_of(store, model, count=count, limit=limit, flip_polarity=flip_polarity)[0].verdict
+        verdict = fit_of(store, model, count=count, limit=limit, flip_polarity=flip_polarity, resample=resample)[
+            0
+        ].verdict
     except NothingToJudgeError as error:
         if not anyway:
             raise InputError([*error.faults, Fault(str(store.path), do)]) from None

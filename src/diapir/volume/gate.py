@@ -191,9 +191,7 @@ def _vertical(survey: SurveyStatistics, training: TileStatistics) -> Iterator[Fi
         factor,
         "ratio of frequencies",
         "a net knows layers by how many pixels thick they are",
-        _unless_noisy(
-            f"resample traces from {survey.interval:g} to {wanted:.3g} {survey.unit}, ingest again", left=left
-        ),
+        _unless_noisy(f"give --resample {wanted:.3g}, for a sample was {survey.interval:g} {survey.unit}", left=left),
     )
     yield _left("vertical spectrum", own, other, left=left)
 
@@ -282,7 +280,7 @@ def _interval(survey: SurveyStatistics, scale: Scale | None) -> Finding:
         advice = "convert the survey, or expect layers that grow thicker or thinner with depth than the net knows"
         return Finding(about, "doubtful", found, None, "", "time and depth are not stretched alike", advice)
     ratio = survey.interval / scale.interval
-    advice = f"resample the traces to {scale.interval:g} {scale.unit}, unless the vertical scale fits as it is"
+    advice = f"give --resample {scale.interval:g}, unless the vertical scale fits as it is"
     return Finding(about, INTERVAL.level(ratio), found, ratio, "ratio of intervals", why, advice)
 
 

@@ -13,6 +13,7 @@ from diapir.data.tiles import TILE, is_constant
 from diapir.faults import InputError
 from diapir.volume.greys import grey_limit, to_grey
 from diapir.volume.line_numbers import DIRECTIONS, Direction
+from diapir.volume.resampling import plan_resampling
 from diapir.volume.sections import axis_of, read_section
 from diapir.volume.store import Store, Unit, read_map
 from diapir.volume.tiling import cut_tiles, plan_tiling, tile_starts
@@ -74,7 +75,7 @@ class SurveyStatistics:
         by_direction: of those of inlines and of crosslines, where there are any.
         lines: of each section that was looked at.
         asymmetry_error, skewness_error: standard errors, from how these differ between depths.
-        interval: from sample to sample, in `unit`.
+        interval: from sample to sample as they were looked at, in `unit`.
         spacing: from trace to trace along inlines and along crosslines, in the file's units, mostly metres; None
             where positions do not tell.
         limit: amplitude that became white.
@@ -104,7 +105,12 @@ class _Panel(NamedTuple):
 
 
 def sample_tiles(
-    store: Store, *, count: int = NUM_TILES, limit: float | None = None, flip_polarity: bool = False
+    store: Store,
+    *,
+    count: int = NUM_TILES,
+    limit: float | None = None,
+    flip_polarity: bool = False,
+    resample: float | None = None,
 ) -> SampledTiles:
     """Tiles spread evenly over the live part of a survey, both ways and in depth; the same store gives the same.
 
@@ -115,13 +121,15 @@ def sample_tiles(
     Args:
         count: about as many tiles; fewer where there are no more that do not overlap.
         limit, flip_polarity: how amplitudes become greys; the limit is the store's own where none is given.
+        resample: to this interval, in the survey's unit; tiles and their first samples are then of that.
 
     Raises:
         InputError: it has no amplitudes, or no limit of them.
         NothingToJudgeError: it has no place where half of the traces are live.
     """
     live, white = read_map(store, "live"), grey_limit(store, asked=limit)
-    samples = store.grid.num_samples
+    resampling = None if resample is None else plan_resampling(store.grid, wanted=resample)
+    samples = store.grid.num_samples if resampling is None else resampling.num_samples
     row_starts = tile_starts(samples, tile=TILE, overlap=0)
     num_rows = min(len(row_starts), _MOST_ROWS)
     directions = _directions(live.shape)
@@ -134,6 +142,8 @@ def sample_tiles(
         chosen = _even(len(row_starts), num_rows, turn=number * _TURN % 1)
         traces = slice(panel.first_trace, panel.first_trace + TILE)
         section = read_section(store, panel.along, panel.line, traces=traces)
+        if resampling is not None:
+            section = resampling.resampled(section.T).T
         grey = to_grey(section, limit=white, flip_polarity=flip_polarity)
         tiling = plan_tiling((grey.shape[0], grey.shape[1]), tile=(TILE, TILE), overlap=(0, 0))
         tiles = np.stack(list(cut_tiles(grey, tiling)))
@@ -152,18 +162,23 @@ def sample_tiles(
 
 
 def survey_statistics(
-    store: Store, *, count: int = NUM_TILES, limit: float | None = None, flip_polarity: bool = False
+    store: Store,
+    *,
+    count: int = NUM_TILES,
+    limit: float | None = None,
+    flip_polarity: bool = False,
+    resample: float | None = None,
 ) -> SurveyStatistics:
     """What a survey looks like to a net, and how it is measured.
 
     Args:
-        count, limit, flip_polarity: as for `sample_tiles`.
+        count, limit, flip_polarity, resample: as for `sample_tiles`.
 
     Raises:
         InputError: as `sample_tiles`.
         NothingToJudgeError: the same, or all amplitudes that were read are alike.
     """
-    sampled = sample_tiles(store, count=count, limit=limit, flip_polarity=flip_polarity)
+    sampled = sample_tiles(store, count=count, limit=limit, flip_polarity=flip_polarity, resample=resample)
     varied = ~is_constant(sampled.images)
     if not varied.any():
         raise NothingToJudgeError.of(
@@ -180,7 +195,7 @@ def survey_statistics(
         lines=tuple(_line_statistics(sampled, varied)),
         asymmetry_error=asymmetry_error,
         skewness_error=skewness_error,
-        interval=store.grid.interval,
+        interval=store.grid.interval if resample is None else resample,
         unit=store.grid.unit,
         spacing={along: _spacing(store, along) for along in DIRECTIONS},
         limit=grey_limit(store, asked=limit),

@@ -30,6 +30,7 @@ from diapir.volume.check_fit import require_fit
 from diapir.volume.export import copy_source_arrays
 from diapir.volume.greys import grey_limit, limit_faults
 from diapir.volume.line_numbers import Direction
+from diapir.volume.resampling import resampling_faults
 from diapir.volume.sections import axis_of
 from diapir.volume.segment_strip import (
     LEDGER,
@@ -90,6 +91,7 @@ def segment(
     overlap: int = TILE // 4,
     flip_polarity: bool = False,
     limit: float | None = None,
+    resample: float | None = None,
     threads: int | None = None,
     anyway: bool = False,
     do_strips: DoStrips = one_after_another,
@@ -106,6 +108,7 @@ def segment(
         overlap: pixels that neighbouring tiles share at least.
         flip_polarity: look at amplitudes times -1.
         limit: amplitude that becomes white; None for the survey's own.
+        resample: look at traces at this interval, in the survey's unit; what is found is at its own all the same.
         threads: of the processor for each net.
         anyway: also with a model that is unfit for the survey.
 
@@ -113,10 +116,11 @@ def segment(
         InputError: survey or model are not sound, or do not fit each other; `out` holds something else.
         Stopped: on a signal.
     """
-    _require_options(overlap, limit)
     require_outside(out, survey)
     source, found = open_store(survey), open_model(model)
-    options = Options(overlap, grey_limit(source, asked=limit), flip_polarity, _BATCH, precision_of(found), threads)
+    _require_options(source.grid, overlap=overlap, limit=limit, resample=resample)
+    white = grey_limit(source, asked=limit)
+    options = Options(overlap, white, flip_polarity, resample, _BATCH, precision_of(found), threads)
     directions = _directions(source.grid)
     key = work_key(source, found, options=options, directions=directions)
     setting = Setting(survey.resolve(), model.resolve(), out.resolve(), json_digest(key), options, directions)
@@ -152,12 +156,16 @@ def segment(
 
 def _warn(source: Store, model: Model, options: Options, *, anyway: bool) -> None:
     """Say what speaks against the model."""
-    for line in require_fit(source, model, anyway=anyway, limit=options.limit, flip_polarity=options.flip_polarity):
+    told = require_fit(
+        source, model, anyway=anyway, limit=options.limit, flip_polarity=options.flip_polarity,
+        resample=options.interval,
+    )  # fmt: skip
+    for line in told:
         print(f"note: {line}", file=sys.stderr)
 
 
-def _require_options(overlap: int, limit: float | None) -> None:
-    faults = list(limit_faults(limit))
+def _require_options(grid: Grid, *, overlap: int, limit: float | None, resample: float | None) -> None:
+    faults = [*limit_faults(limit), *resampling_faults(resample, grid)]
     if not 0 <= overlap < TILE:
         faults.insert(0, Fault("--overlap", f"expected 0 to {TILE - 1} pixels, found {overlap}"))
     raise_if_any(faults)

@@ -19,6 +19,7 @@ from diapir.runs import json_digest, provenance, sha256_of_file, write_text
 from diapir.train.together import make_fabric
 from diapir.volume.greys import to_grey
 from diapir.volume.line_numbers import Direction
+from diapir.volume.resampling import Resampling, plan_resampling
 from diapir.volume.shards import put_block
 from diapir.volume.store import (
     STRIP,
@@ -47,6 +48,7 @@ class Options:
         overlap: pixels that neighbouring tiles share at least.
         limit: amplitude that becomes white; its negative, black.
         flip_polarity: amplitudes times -1.
+        interval: from sample to sample in what nets see; None for the survey's own.
         batch: tiles that are put together for the nets.
         threads: of the processor for each net; None leaves each worker its own number.
     """
@@ -54,6 +56,7 @@ class Options:
     overlap: int
     limit: float
     flip_polarity: bool
+    interval: float | None
     batch: int
     precision: Precision
     threads: int | None
@@ -95,6 +98,7 @@ class _Open:
     live: NDArray[np.bool_]
     predict: Predict
     threshold: float
+    resampling: Resampling | None
     tilings: dict[Direction, Tiling]
 
 
@@ -165,7 +169,9 @@ def _opened(setting: Setting) -> _Open:
     if json_digest(key) != setting.key:
         what = "another survey or model lies here, or versions are others, than where the work was begun"
         raise InputError.of(f"{setting.survey}, {setting.model}", f"{what}; show every worker the same ones")
-    samples = survey.grid.num_samples
+    wanted = setting.options.interval
+    resampling = None if wanted is None else plan_resampling(survey.grid, wanted=wanted)
+    samples = survey.grid.num_samples if resampling is None else resampling.num_samples
     side, overlap = (TILE, TILE), (setting.options.overlap, setting.options.overlap)
     traces: dict[Direction, int] = {"inline": survey.grid.shape[1], "crossline": survey.grid.shape[0]}
     return _Open(
@@ -174,24 +180,32 @@ def _opened(setting: Setting) -> _Open:
         live=read_map(survey, "live"),
         predict=tile_predictor(model, precision=setting.options.precision),
         threshold=mask_threshold(model),
+        resampling=resampling,
         tilings={way: plan_tiling((samples, traces[way]), tile=side, overlap=overlap) for way in setting.directions},
     )
 
 
 def _pieces(place: _Open, job: StripJob, lines: slice, predict: Predict) -> Iterator[Piece]:
-    options, grid = job.setting.options, place.survey.grid
+    options, grid, resampling = job.setting.options, place.survey.grid, place.resampling
     tiling = place.tilings[job.direction]
     rows = np.array(sorted({row for row, _ in tiling.places}), np.float32)
     metres = _METRES.get(grid.unit, np.nan)
 
     def read(first: int, last: int) -> NDArray[np.uint8]:
         inlines, crosslines = _block(job.direction, lines, slice(first, last))
-        found = read_volume(place.survey, "amplitude", inlines=inlines, crosslines=crosslines)
-        return to_grey(_turned(found, job.direction), limit=options.limit, flip_polarity=options.flip_polarity)
+        found = _turned(read_volume(place.survey, "amplitude", inlines=inlines, crosslines=crosslines), job.direction)
+        if resampling is not None:
+            found = resampling.resampled(found)
+        return to_grey(found, limit=options.limit, flip_polarity=options.flip_polarity)
 
     live = place.live[lines] if job.direction == "inline" else place.live[:, lines].T
-    tops_m = ((grid.first_sample + rows * grid.interval) * metres).astype(np.float32)
-    return strip_pieces(read, live, tiling=tiling, predict=predict, batch=options.batch, tops_m=tops_m)
+    interval = grid.interval if resampling is None else resampling.interval
+    tops_m = ((grid.first_sample + rows * interval) * metres).astype(np.float32)
+    pieces = strip_pieces(read, live, tiling=tiling, predict=predict, batch=options.batch, tops_m=tops_m)
+    if resampling is None:
+        return pieces
+    restored = resampling.restored
+    return (piece._replace(mean=restored(piece.mean), spread=restored(piece.spread)) for piece in pieces)
 
 
 def _write_found(place: _Open, found: Piece, block: tuple[slice, slice], *, is_second: bool) -> None:
