@@ -1,16 +1,19 @@
 """A survey's inlines through MONAI's sliding window, with a net of ours; the volume is in memory, and so is the result.
 
-    python benchmarks/monai_window.py SURVEY RUN
+    python benchmarks/monai_window.py SURVEY RUN [--serve]
 
-As a script it does nothing else, so that its memory can be measured. Needs MONAI: pip install --no-deps monai
+As a script it does nothing else, so that its memory can be measured; or it does it as often as it is asked, and tells
+how long it took, in a process without the settings that `diapir` gives its own. Needs MONAI: pip install --no-deps
+monai
 """
+
+import sys
 
 from diapir.processor import tune_process
 
-if __name__ == "__main__":
+if __name__ == "__main__" and "--serve" not in sys.argv:
     tune_process()
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ from diapir.volume.greys import to_grey
 from diapir.volume.segment import precision_of
 from diapir.volume.store import STRIP, open_store, read_volume
 from diapir.volume.tiling import plan_tiling
+from rounds import seconds, serve
 
 TILE, OVERLAP = 101, 25
 
@@ -60,4 +64,9 @@ def found_by_monai(greys: torch.Tensor, predict: Predict, *, batch: int) -> torc
 
 if __name__ == "__main__":
     made = open_model(Path(sys.argv[2]))
-    found_by_monai(greys_of(Path(sys.argv[1])), tile_predictor(made, precision=precision_of(made)), batch=64)
+    predictor = tile_predictor(made, precision=precision_of(made))
+    if "--serve" in sys.argv:
+        volume = greys_of(Path(sys.argv[1]))
+        serve(lambda asked: {"seconds": seconds(lambda: found_by_monai(volume, predictor, batch=asked["batch"]))})
+    else:
+        found_by_monai(greys_of(Path(sys.argv[1])), predictor, batch=64)

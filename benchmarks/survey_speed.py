@@ -4,7 +4,8 @@
 
 Inlines alone are looked at, in tiles that meet where MONAI's do, with the same net, overlap and weights; before
 anything is timed, what the two find is compared. Our side is a whole `diapir survey segment`: it reads a store, and
-writes probability, disagreement and mask. MONAI's has the volume in memory and leaves its result there. Rounds are
+writes probability, disagreement and mask. MONAI's has the volume in memory and leaves its result there; it is timed in
+this process, with `diapir`'s settings for memory and threads, and in one of its own without them. Rounds are
 interleaved; figures are medians, with the least and the greatest. Needs MONAI: pip install --no-deps monai
 """
 
@@ -28,7 +29,7 @@ from diapir.volume.store import STRIP, open_store, read_volume
 from diapir.volume.tiling import plan_tiling
 from made_survey import brief_run, noise_store
 from monai_window import OVERLAP, TILE, found_by_monai, greys_of
-from rounds import heading, seconds, spread, table
+from rounds import heading, seconds, spread, start_worker, table
 
 
 def main() -> None:
@@ -73,16 +74,25 @@ def measure(run: Path, survey: Path, out: Path, *, rounds: int) -> None:
     def peer() -> torch.Tensor:
         return found_by_monai(volume, predict, batch=len(ready))
 
+    own_process = start_worker(str(Path(__file__).with_name("monai_window.py")), str(survey), str(run), "--serve")
+
+    def peer_alone_s() -> float:
+        return float(own_process.ask({"batch": len(ready)})["seconds"])
+
     ours()
+    peer_alone_s()
     difference = np.abs(read_volume(open_store(out), "probability").transpose(0, 2, 1) - peer()[:, 0].numpy()).max()
-    times = [(seconds(ours), seconds(bare), seconds(peer)) for _ in range(rounds)]
-    own, net, other = (np.array(column) for column in zip(*times, strict=True))
+    times = [(seconds(ours), seconds(bare), seconds(peer), peer_alone_s()) for _ in range(rounds)]
+    own_process.close()
+    own, net, other, alone = (np.array(column) for column in zip(*times, strict=True))
     voxels = lines * traces * samples
     print(heading("monai", "zarr", threads=torch.get_num_threads()))
     print(f"survey     {lines} x {traces} x {samples}, {len(tiling)} tiles a section; {model.recipe.name}")
     print(f"agreement  greatest difference from MONAI's probabilities {difference:.1e} (halves are kept: 4.9e-04)")
     rows_of_table = [["", "million voxels/s", "ours / it"]]
-    for title, values in (("diapir survey segment", own), ("bare net", net), ("MONAI", other)):
+    for title, values in (
+        ("diapir survey segment", own), ("bare net", net), ("MONAI", other), ("MONAI, without our settings", alone)
+    ):  # fmt: skip
         rows_of_table.append(
             [title, spread((voxels / values / 1e6).tolist()).text(3), spread((values / own).tolist()).text()]
         )

@@ -34,6 +34,7 @@ BENCHMARKS = {
     "synthetic_realism": [REAL_TILES],
     "mosaics_speed": [REAL_TILES],
     "folds_inflation": [REAL_TILES],
+    "smoke_speed": [REAL_TILES],
     "gate_separation": [REAL_TILES],
     "ingest_speed": [],
     "survey_speed": ["--tiles", "4", "--lines", "48"],
