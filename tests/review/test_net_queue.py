@@ -49,11 +49,16 @@ class Gate:
 
 @contextmanager
 def nets(
-    predict: Predict = brightness, *, limits: Limits = LIMITS, workers: int = 1, **others: Predict
+    predict: Predict = brightness,
+    *,
+    limits: Limits = LIMITS,
+    workers: int = 1,
+    on_batch: Callable[[int, float], None] = lambda *_: None,
+    **others: Predict,
 ) -> Iterator[NetQueue]:
     loaders: dict[str, Callable[[], Predict]] = {"one": lambda: predict}
     loaders |= {name: partial(lambda other: other, other) for name, other in others.items()}
-    found = NetQueue(loaders, limits=limits, workers=workers)
+    found = NetQueue(loaders, limits=limits, workers=workers, on_batch=on_batch)
     try:
         yield found
     finally:
@@ -365,7 +370,9 @@ def test_nothing_is_done_after_its_time() -> None:
     assert len(gate.batches) == 1
 
 
-@pytest.mark.parametrize("error", [InputError.of("weights", "damaged"), RuntimeError("out of memory"), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [InputError.of("weights", "damaged"), RuntimeError("out of memory"), MemoryError(), ValueError("of a net")]
+)
 def test_a_model_that_fails_says_so_and_the_others_go_on(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(greys: NDArray[np.uint8], depths_m: Floats) -> Moments:
         raise error
@@ -377,16 +384,18 @@ def test_a_model_that_fails_says_so_and_the_others_go_on(error: Exception, capsy
             failed.future.result(30)
         assert answer(sound).shape == (101, 101)
         assert found.is_open
-    assert "model one" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "model one" in told
+    assert ("Traceback" in told) == (not isinstance(error, InputError))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_fault_of_ours_leaves_nobody_waiting(workers: int) -> None:
-    def fail(greys: NDArray[np.uint8], depths_m: Floats) -> Moments:
+    def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    with nets(fail, limits=Limits(batch=1), workers=workers) as found:
+    with nets(brightness, limits=Limits(batch=1), workers=workers, on_batch=fail) as found:
         found.submit(first := job(image(101, 404)))
         with pytest.raises(ModelFailed):
             first.future.result(30)

@@ -5,6 +5,7 @@ import queue
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -250,7 +251,9 @@ class NetQueue:
             predict = self._predictor(name)
             start_s = time.perf_counter()
             means = predict(tiles, tops_m).mean
-        except (InputError, RuntimeError, MemoryError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - other models and images are not to suffer by it
+            if not isinstance(error, InputError | OSError):
+                traceback.print_exception(error)
             print(f"model {name}: {error}", file=sys.stderr, flush=True)
             with self._changed:
                 self._end(worker)
