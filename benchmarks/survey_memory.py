@@ -55,7 +55,7 @@ def _row(side: str, arguments: list[str], shape: tuple[int, int, int]) -> list[s
 
 def peak_of(arguments: list[str]) -> float:
     """MiB of a Python process at most."""
-    process = subprocess.Popen([sys.executable, *arguments])
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0
     return usage.ru_maxrss / 1024
