@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     asked = parser.parse_args()
     rows = [["survey", "GB", "by", "peak MiB", "million voxels/s"]]
+    rows.append(["none", "", "importing torch and timm", f"{peak_of(['-c', 'import torch, timm']):.0f}", ""])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = brief_run(folder / "run", asked.recipe, *CHEAP)

@@ -119,7 +119,7 @@ def run(
     ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show the steps and what is to do, and leave.")] = False,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Only see that every step runs, on a few tiles, in a minute or two.")
+        bool, typer.Option("--smoke", help="Only see that every step runs, on a few tiles, in minutes.")
     ] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave faulty tiles out; the record names them.")

@@ -64,8 +64,9 @@ class Change(Section):
         grid: most by which cells of `grid_px` pixels are stretched or squeezed, rows and columns of cells each for
             themselves; how much of it a tile gets is drawn from 0 up.
         add: range of what is added to grey values of 0 to 1.
-        multiply, contrast, gamma: range of the factor of grey values, of the factor of their distance from the tile's
-            mean, and of their exponent.
+        multiply: range of the factor of grey values.
+        contrast: range of the factor of their distance from the tile's mean.
+        gamma: range of their exponent.
         invert: the negative.
         blur: the mean of 3x3 pixels.
         cutout_px: side of a square hole in the image, or the range of it; the mask stays.
@@ -123,10 +124,11 @@ class Augment(Section):
         shear: largest shift of the top and the bottom edge against each other, as a share of the side.
         crop: chance of a random crop of at most `crop_share` off each side, brought back to full size.
         elastic: chance of a smooth random warp of at most `elastic_px` pixels.
-        brightness, contrast, gamma: largest relative changes of the grey values, each drawn with chance `tone`.
+        tone: chance of each of brightness, contrast, gamma and noise.
+        brightness, contrast, gamma: largest relative changes of the grey values.
         invert: chance of the negative.
         blur: chance of a 3x3 blur.
-        noise: largest standard deviation of added noise, as a share of the grey range, drawn with chance `tone`.
+        noise: largest standard deviation of added noise, as a share of the grey range.
         cutout: chance of a square hole of `cutout_px` in the image, filled with its mean; the mask stays.
     """
 
