@@ -1,7 +1,7 @@
 """A report in a real browser, wide and narrow: it asks for nothing, nothing sticks out, every picture is there.
 
-With DIAPIR_SCREENSHOTS=docs/images the pictures of the docs are written too, of a run of recipes/quickstart.yaml on its
-synthetic tiles; that trains for some minutes.
+With DIAPIR_SCREENSHOTS=docs/images the pictures of the docs are written too, of the run of recipes/quickstart.yaml on its
+synthetic tiles that `make demo` leaves behind.
 """
 
 import os
@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from diapir.pipeline.run import run_recipe
-from diapir.recipe.files import read_recipe
 from diapir.review.report.page import write_report
 from fake_report_run import write_fake_run
 
@@ -28,8 +26,8 @@ HEIGHTS = {1400: 2600, 400: 2600}
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     if WANTED:
-        run_recipe(read_recipe(ROOT / "recipes" / "quickstart.yaml"), folder / "quickstart", data_path=None)
-        run = folder / "quickstart"
+        run = ROOT / "runs" / "demo"
+        assert (run / "record.json").is_file(), "run make demo first"
     else:
         run = write_fake_run(folder / "made")
     write_report([run], folder / "report.html")

@@ -185,6 +185,8 @@ def test_colours_window_and_layers_change_the_picture_and_stay(page: Page, addre
         lambda: page.locator("#zoom-in").click(),
     ):
         act()
+        # Disagreement is fetched when it is first shown.
+        expect(page.locator("#stage")).not_to_have_attribute("aria-busy", "true")
         now = fingerprint(page, "#section")
         assert now not in seen
         seen.add(now)
@@ -213,6 +215,7 @@ def test_the_pointer_reads_amplitude_and_probability_and_missing_traces(page: Pa
     page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
     expect(page.locator("#reading")).to_contain_text("amplitude")
     expect(page.locator("#reading")).to_contain_text("probability")
+    expect(page.locator("#reading")).to_contain_text("disagreement")
     page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + 0.5 * box["height"])
     expect(page.locator("#reading")).to_contain_text("no trace")
 

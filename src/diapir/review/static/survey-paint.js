@@ -77,7 +77,7 @@ function compose(pixels, section, part, { look, settings }) {
   const { pairs, spread } = look;
   const threshold = settings.threshold;
   const outline = settings.outline && probability;
-  const spreads = settings.disagreement > 0 ? disagreement : null;
+  const spreads = settings.disagreement > 0 && disagreement ? disagreement : null; // not there, or not yet
   const down = columns * part.stepY;
   const last = rows * columns;
   let target = 0;

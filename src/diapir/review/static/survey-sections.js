@@ -51,6 +51,16 @@ export function openSections(name, signal) {
     return section;
   }
 
+  // One more volume of a section, once; whether it has come just now.
+  async function fill(section, volume) {
+    if (volume in section.planes) return false;
+    section.planes[volume] = null;
+    const { direction, number } = section;
+    const found = await fetchSection({ direction, number, volumes: [volume] }).catch(() => null); // told where it is drawn
+    section.planes[volume] = found?.planes[volume] ?? null;
+    return found !== null;
+  }
+
   // What is likely to be asked for next takes the place of what was likely before.
   function fetchAhead(list) {
     queue = list.filter((wanted) => !kept.has(keyOf(wanted)) && !coming.has(keyOf(wanted)));
@@ -67,7 +77,7 @@ export function openSections(name, signal) {
     });
   }
 
-  return { get, fetchSection, fetchAhead };
+  return { get, fetchSection, fetchAhead, fill };
 }
 
 // How many samples lie above each threshold, and how many there are: the share of salt is then a look-up.

@@ -50,10 +50,9 @@ export async function showSurvey(host, [name, direction, number], signal) {
     return { canvas, overlay, stage, waiting, reading };
   }
 
-  // Time slices need a whole volume each, so disagreement is asked for there only where it is shown.
-  const volumesOf = (along) => survey.volumes.filter((volume) =>
-    volume !== "mask" && (volume !== "disagreement" || along !== "sample" || settings.disagreement > 0));
-  const wantedAt = (place) => ({ direction: state.direction, number: axes.numberAt(state.direction, place), volumes: volumesOf(state.direction) });
+  // Nobody waits for disagreement where it is not shown.
+  const volumesShown = () => survey.volumes.filter((volume) => volume !== "mask" && (volume !== "disagreement" || settings.disagreement > 0));
+  const wantedAt = (place) => ({ direction: state.direction, number: axes.numberAt(state.direction, place), volumes: volumesShown() });
 
   function turn(along, event) {
     if (along === state.direction) return;
@@ -190,7 +189,7 @@ export async function showSurvey(host, [name, direction, number], signal) {
     if (["map", "window", "level", "flip"].some((each) => each in part)) drawColourBar(maps, settings);
     remember();
     if (!state.section) return;
-    const lacks = volumesOf(state.direction).some((volume) => !(volume in state.section.planes));
+    const lacks = volumesShown().some((volume) => !state.section.planes[volume]);
     if (lacks) show(start);
     paint();
     if ("threshold" in part) {
@@ -213,7 +212,15 @@ export async function showSurvey(host, [name, direction, number], signal) {
   function readAt(cursor) {
     const { rows, columns } = axes.sides(state.shown.direction);
     reading.hidden = !cursor;
-    if (cursor) reading.textContent = [axes.words(columns, cursor.column), axes.words(rows, cursor.row), readingAt(state.section, cursor, survey)].join(" · ");
+    if (!cursor) return;
+    reading.textContent = [axes.words(columns, cursor.column), axes.words(rows, cursor.row), readingAt(state.section, cursor, survey)].join(" · ");
+    readDisagreement(state.section);
+  }
+
+  // Of a time slice the whole volume would be read for it.
+  async function readDisagreement(section) {
+    if (section.direction === "sample" || !survey.volumes.includes("disagreement") || !(await sections.fill(section, "disagreement"))) return;
+    if (section === state.section) readAt(state.cursor);
   }
 
   function point(cursor) {
