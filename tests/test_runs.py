@@ -15,6 +15,7 @@ import pytest
 from diapir import __version__
 from diapir.faults import InputError
 from diapir.runs import (
+    BUNDLE,
     atomic_folder,
     atomic_path,
     clear_killed,
@@ -22,6 +23,9 @@ from diapir.runs import (
     provenance,
     read_json,
     read_record,
+    require_file_place,
+    require_new_folder,
+    require_no_bundle_around,
     sha256_of_file,
     write_bytes,
     write_json,
@@ -263,7 +267,8 @@ def test_a_place_that_may_not_be_written_to_is_told_before_any_work(
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"), [(None, "expected this file, found none"), ("{", "JSON"), ("\xff", "JSON")]
+    ("content", "fault"),
+    [(None, "expected this file, found none"), ("{", "JSON"), ("\xff", "JSON"), ("[" * 200_000, "nested too deeply")],
 )
 def test_json_that_cannot_be_read_is_named(tmp_path: Path, content: str | None, fault: str) -> None:
     if content is not None:
@@ -271,6 +276,20 @@ def test_json_that_cannot_be_read_is_named(tmp_path: Path, content: str | None, 
     with pytest.raises(InputError, match=fault) as error:
         read_json(tmp_path / "file")
     assert error.value.faults[0].where == str(tmp_path / "file")
+
+
+@pytest.mark.parametrize("depth", ["out", "some/folder/out"])
+@pytest.mark.parametrize("place", [require_new_folder, require_file_place, require_no_bundle_around])
+def test_nothing_is_written_into_a_bundle(tmp_path: Path, depth: str, place: Callable[[Path], None]) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / BUNDLE[0]).write_text("{}")
+    place(tmp_path / "model" / depth)  # others have files of that name too
+    (tmp_path / "model" / BUNDLE[1]).write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    for folder in ("model", "link"):
+        with pytest.raises(InputError, match="expected a place outside of the bundle"):
+            place(tmp_path / folder / depth)
+    place(tmp_path / depth)
 
 
 @contextmanager

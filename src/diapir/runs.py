@@ -22,6 +22,8 @@ from diapir.faults import InputError
 
 LOCK = ".lock"
 """In a folder that a process holds, with its number."""
+BUNDLE = ("bundle.json", "card.md")
+"""In a folder that holds what the first of them lists, and nothing else."""
 
 # No other program's, for what a killed process left is cleared away by it.
 _SUFFIX = ".diapir.part"
@@ -37,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         InputError: there is a folder of that name.
     """
-    require_file_place(path)
+    _require_file_place(path)
     if path.exists() and not path.is_file():
         with _into_pipe(path) as temporary:
             yield temporary
@@ -168,9 +170,11 @@ def require_new_folder(path: Path) -> None:
     """Refuse to write over anything that is there already, or where a folder cannot be put, before any work is done.
 
     Raises:
-        InputError: `path` exists and is not an empty folder; or it is the folder one is in, or a mounted disk.
+        InputError: `path` exists and is not an empty folder; or it is the folder one is in, or a mounted disk; or it
+            lies in a bundle.
         OSError: the place may not be written to.
     """
+    require_no_bundle_around(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError.of(
             path,
@@ -189,9 +193,14 @@ def require_file_place(path: Path) -> None:
     """Refuse to write a file where none can be, before any work is done.
 
     Raises:
-        InputError: there is a folder of that name.
+        InputError: there is a folder of that name; or it lies in a bundle.
         OSError: the place may not be written to.
     """
+    require_no_bundle_around(path)
+    _require_file_place(path)
+
+
+def _require_file_place(path: Path) -> None:
     if path.is_dir():
         raise InputError.of(path, "expected the name of a file to write, found a folder; name a file in it")
     if not path.exists() or path.is_file():
@@ -207,6 +216,18 @@ def require_outside(out: Path, used: Path) -> None:
     inner, outer = Path(os.path.realpath(out)), Path(os.path.realpath(used))
     if outer.is_dir() and inner.is_relative_to(outer):
         raise InputError.of(out, f"expected a place outside of {used}, which is read; name another")
+
+
+def require_no_bundle_around(out: Path) -> None:
+    """Refuse to write into a bundle, which holds what its manifest lists and nothing else.
+
+    Raises:
+        InputError: `out` lies in one, or is that.
+    """
+    real = Path(os.path.realpath(out))
+    for folder in (real, *real.parents):
+        if all((folder / name).is_file() for name in BUNDLE):
+            raise InputError.of(out, f"expected a place outside of the bundle {folder}; name another")
 
 
 def _require_writable(folder: Path) -> None:
@@ -256,7 +277,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError.of(path, "expected this file, found none") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise InputError.of(path, "expected JSON, found some that is nested too deeply") from None
+    except ValueError as error:
         raise InputError.of(path, f"expected JSON: {error}") from None
 
 

@@ -1,7 +1,7 @@
 """A report in a real browser, wide and narrow: it asks for nothing, nothing sticks out, every picture is there.
 
-With DIAPIR_SCREENSHOTS=docs/images the pictures of the docs are written too, of the run of recipes/quickstart.yaml on its
-synthetic tiles that `make demo` leaves behind.
+With DIAPIR_SCREENSHOTS=docs/images the pictures of the docs are written too, of the run of recipes/quickstart.yaml that
+`make demo` leaves behind.
 """
 
 import os

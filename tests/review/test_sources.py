@@ -11,6 +11,7 @@ from diapir.data.tiles import write_data
 from diapir.faults import InputError
 from diapir.pipeline.run import run_recipe
 from diapir.review.sources import open_sources
+from diapir.runs import read_json, write_json
 from fake_salt import write_salt
 from fake_stores import fake_store
 from fake_training import tiny_run_recipe
@@ -81,6 +82,15 @@ def test_prepared_tiles_go_to_the_run_that_was_made_of_them(tmp_path: Path) -> N
     alone = open_sources([tmp_path / "run"]).runs["run"]
     assert alone.data_path is None
     assert not alone.has_tiles
+
+
+def test_a_run_whose_record_says_nothing_of_its_data_is_refused(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    record = read_json(tmp_path / "run" / "record.json")
+    for data in (-1, [], "x"):
+        write_json(tmp_path / "run" / "record.json", record | {"data": data})
+        with pytest.raises(InputError, match=r"record\.json: expected in it what data"):
+            open_sources([tmp_path / "run"])
 
 
 def test_every_fault_is_told_at_once(run: Path, tmp_path: Path) -> None:

@@ -135,12 +135,16 @@ def test_what_the_store_has_not_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file_header", "trace_headers", "trailer", "trace_row", "live"])
-@pytest.mark.parametrize("how", ["gone", "flipped", "enlarged"])
+@pytest.mark.parametrize("how", ["gone", "folder", "flipped", "enlarged", "emptied"])
 def test_headers_that_are_lost_are_never_written_as_zeros(tmp_path: Path, name: str, how: str) -> None:
     store, _ = salt_of_segy(tmp_path)
     file = next(path for path in (store.path / name / "c").rglob("*") if path.is_file())
-    if how == "gone":
+    if how in ("gone", "folder"):
         file.unlink()
+        if how == "folder":
+            file.mkdir()
+    elif how == "emptied":
+        (store.path / name / "zarr.json").write_text("")
     elif how == "flipped":
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 4

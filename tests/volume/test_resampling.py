@@ -52,7 +52,9 @@ def test_waves_that_the_new_interval_cannot_hold_vanish() -> None:
 def test_constants_stay_and_both_ends_are_within(num_samples: int, wanted: float, value: float) -> None:
     made = plan(num_samples, wanted)
     # Of new samples the last one is at most a hair beyond the survey's last.
-    assert (made.num_samples - 1) * wanted <= (num_samples - 1) * 4.0 + 2e-6 * wanted < made.num_samples * wanted
+    end = (num_samples - 1) * 4.0
+    assert (made.num_samples - 1) * wanted <= end * (1 + 2e-6) + 2e-6 * wanted
+    assert end < made.num_samples * wanted
     there = made.resampled(np.full((2, 3, num_samples), value, np.float32))
     assert there.shape == (2, 3, made.num_samples)
     np.testing.assert_allclose(there, value, rtol=2e-6)
@@ -77,6 +79,11 @@ def test_the_survey_s_own_interval_changes_nothing() -> None:
     made = plan(60, 4.0)
     np.testing.assert_array_equal(made.resampled(traces), traces)
     np.testing.assert_array_equal(made.restored(traces), traces)
+
+
+@pytest.mark.parametrize("wanted", [4.0, 4.0000001, 3.9999999])
+def test_an_interval_that_is_off_by_its_last_digit_loses_no_sample(wanted: float) -> None:
+    assert plan(10_001, wanted).num_samples == 10_001
 
 
 @pytest.mark.parametrize("wanted", [0.0, -4.0, 0.39, 41.0, float("nan"), float("inf")])

@@ -291,6 +291,23 @@ def test_a_folder_with_other_things_is_left_alone(run: Path, survey: Store, tmp_
         segment(survey.path, run, survey.path)
 
 
+def test_a_survey_whose_headers_are_damaged_is_refused_before_the_work(run: Path, tmp_path: Path) -> None:
+    survey = fake_store(tmp_path / "survey.zarr", {"amplitude": np.ones((3, 4, 5), np.float32)})
+    (survey.path / "trace_headers").mkdir()
+    (survey.path / "trace_headers" / "zarr.json").write_text("")
+    with pytest.raises(InputError, match="trace_headers"):
+        segment(survey.path, run, tmp_path / "salt.zarr", threads=1)
+    assert not (tmp_path / "salt.zarr").exists()
+
+
+def test_nothing_is_written_into_the_model(run: Path, survey: Store, tmp_path: Path) -> None:
+    write_bundle(run, tmp_path / "model")
+    before = contents(tmp_path / "model")
+    with pytest.raises(InputError, match="outside of the bundle"):
+        segment(survey.path, tmp_path / "model", tmp_path / "model" / "salt.zarr", threads=1)
+    assert contents(tmp_path / "model") == before
+
+
 def test_nothing_is_written_into_the_survey(run: Path, survey: Store) -> None:
     before = sorted(survey.path.rglob("*"))
     with pytest.raises(InputError, match="expected a place outside of"):

@@ -329,8 +329,9 @@ def test_odd_surveys_give_all_files(tmp_path: Path, case: str) -> None:
     [
         ({"off": ["hole"]}, ["hole: expected the name of a check (floating-bits, holes, overhangs) to switch off"]),
         ({"smallest_body": 0, "smallest_hole": -1}, ["--smallest-body: expected", "--smallest-hole: expected"]),
-        ({"velocity_m_s": 0.0}, ["--velocity: expected metres in a second"]),
-        ({"velocity_m_s": float("nan")}, ["--velocity: expected metres in a second"]),
+        ({"velocity_m_s": 99.0}, ["--velocity: expected 100 to 20000 metres in a second"]),
+        ({"velocity_m_s": 1e308}, ["--velocity: expected 100 to 20000 metres in a second"]),
+        ({"velocity_m_s": float("nan")}, ["--velocity: expected 100 to 20000 metres in a second"]),
     ],
 )
 def test_options_without_sense_are_refused_together(

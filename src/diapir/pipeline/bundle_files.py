@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.runs import json_bytes, json_digest, sha256_of_file, write_json
+from diapir.runs import BUNDLE, json_bytes, json_digest, sha256_of_file, write_json
 
-MANIFEST, CARD = "bundle.json", "card.md"
+MANIFEST, CARD = BUNDLE
 FORMAT, VERSION = "diapir bundle", 1
 
 _MIB = 1 << 20

@@ -11,7 +11,7 @@ from diapir.pipeline.workplace import folds_to_keep, held_out_folds, step_named
 from diapir.recipe.nets import trained_encoder
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Step, Submit, Train, sources
 from diapir.recipe.whole import Recipe
-from diapir.runs import json_digest, read_json, sha256_of_file, write_json
+from diapir.runs import json_digest, read_json, require_no_bundle_around, sha256_of_file, write_json
 
 RECIPE, FOLDS, RECORD = "recipe.yaml", "folds.csv", "record.json"
 STEP = "step.json"
@@ -111,10 +111,11 @@ def require_no_bundle(folder: Path) -> None:
     """Refuse to train in a bundle.
 
     Raises:
-        InputError: it is one.
+        InputError: it is one, or lies in one.
     """
     if (folder / MANIFEST).exists():
         raise InputError.of(folder, "it is a bundle, which can only predict: name the folder of a run")
+    require_no_bundle_around(folder)
 
 
 def plan_text(planned: Sequence[Planned]) -> str:

@@ -185,8 +185,9 @@ def _open_run(name: str, path: Path, data: Mapping[str, Path]) -> RunSource:
     recipe, record = read_recipe(path / RECIPE), read_record(path, keys=_KEYS)
     if record["recipe_digest"] != recipe.digest:
         raise InputError.of(path, f"its {RECORD} and {RECIPE} do not belong together; use another copy of the run")
-    described = record["data"] if isinstance(record["data"], dict) else {}
-    named = data.get(str(described.get("digest")))
+    if not isinstance(record["data"], dict):
+        raise InputError.of(path / RECORD, "expected in it what data the run was made of; use another copy of the run")
+    named = data.get(str(record["data"].get("digest")))
     return RunSource(name, path, recipe, MappingProxyType(record), own_tiles(path, named))
 
 

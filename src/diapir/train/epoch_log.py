@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diapir.faults import InputError
 from diapir.runs import write_text
 
 LOG = "log.jsonl"
@@ -12,9 +13,18 @@ Record = Mapping[str, Any]
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The epoch records of a fold's folder, oldest first."""
+    """The epoch records of a fold's folder, oldest first.
+
+    Raises:
+        InputError: its file holds something else.
+    """
     path = folder / LOG
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, RecursionError) as error:
+        raise InputError.of(path, f"expected an epoch a line as JSON ({error}); use another copy of the run") from None
 
 
 def write_log(folder: Path, history: Sequence[Record]) -> None:

@@ -37,7 +37,7 @@ def require_files(folder: Path, array: zarr.Array[Any], block: tuple[slice, ...]
     Raises:
         InputError: the first few are named.
     """
-    absent = islice((file for _, file in _files(folder, array, block) if not file.exists()), _FEW)
+    absent = islice((file for _, file in _files(folder, array, block) if not file.is_file()), _FEW)
     raise_if_any(_absent(file) for file in absent)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from diapir.data.tiles import UNKNOWN
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.runs import read_json, require_file_place, require_outside, sha256_of_file
+from diapir.volume.chunk_files import missing_files
 from diapir.volume.geometry import NO_TRACE
 from diapir.volume.labelled_section import LabelledSection
 from diapir.volume.salt_checks import edited_mask, read_edits
@@ -82,10 +83,20 @@ def export_segy(
     return f"{out}: {told} of {num_traces} traces, {stored.name}, read back and found as written"
 
 
+def source_faults(store: Store) -> Iterator[Fault]:
+    """What is wrong with the copies of headers that SEG-Y is written from, where there are any."""
+    for name in SOURCE_ARRAYS:
+        if (store.path / name).is_dir():
+            try:
+                yield from missing_files(store.path / name, array_of(store, name))
+            except InputError as error:
+                yield from error.faults
+
+
 def copy_source_arrays(source: Store, target: Store) -> None:
     """Give another store of the same survey what is needed to write SEG-Y."""
     for name in (*SOURCE_ARRAYS, "live", "x", "y", "trace_row"):
-        if name in source.group and name not in target.group:
+        if (source.path / name).is_dir() and not (target.path / name).exists():
             _copy_files(source.path / name, target.path / name)
 
 
@@ -115,9 +126,9 @@ def _source_format(store: Store) -> tuple[SampleFormat, Order]:
     faults = [
         Fault(str(store.path / name), f"expected what a SEG-Y file had besides samples, found none: {_AGAIN}")
         for name in SOURCE_ARRAYS
-        if name not in store.group
+        if not (store.path / name).is_dir()
     ]
-    raise_if_any(faults)
+    raise_if_any([*faults, *source_faults(store)])
     if not isinstance(found, dict) or found.get("format") not in FORMATS or found.get("order") not in ("big", "little"):
         raise InputError.of(store.path, f"expected the sample format of a SEG-Y file, found none: {_AGAIN}")
     return FORMATS[found["format"]], found["order"]

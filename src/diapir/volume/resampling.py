@@ -60,8 +60,8 @@ def plan_resampling(grid: Grid, *, wanted: float) -> Resampling:
     ends what it reaches of the trace makes up its whole weight. Back by straight lines.
     """
     ratio = wanted / grid.interval
-    # A little more than nothing is allowed for, so that 2.002 of 4.004 is the half.
-    count = math.floor((grid.num_samples - 1) / ratio + 1e-6) + 1
+    # The last one counts where it is but a hair beyond: intervals in microseconds are whole, those of others rounded.
+    count = math.floor((grid.num_samples - 1) / ratio * (1 + 1e-6) + 1e-6) + 1
     return Resampling(
         wanted,
         count,

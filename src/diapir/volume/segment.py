@@ -20,6 +20,7 @@ from diapir.runs import (
     locked_folder,
     provenance,
     read_json,
+    require_no_bundle_around,
     require_outside,
     write_json,
     write_text,
@@ -27,7 +28,7 @@ from diapir.runs import (
 from diapir.train.stop import Stopped, stop_requests
 from diapir.train.together import make_fabric
 from diapir.volume.check_fit import require_fit
-from diapir.volume.export import copy_source_arrays
+from diapir.volume.export import copy_source_arrays, source_faults
 from diapir.volume.greys import grey_limit, limit_faults
 from diapir.volume.line_numbers import Direction
 from diapir.volume.resampling import resampling_faults
@@ -117,7 +118,9 @@ def segment(
         Stopped: on a signal.
     """
     require_outside(out, survey)
+    require_no_bundle_around(out)
     source, found = open_store(survey), open_model(model)
+    raise_if_any(source_faults(source))
     _require_options(source.grid, overlap=overlap, limit=limit, resample=resample)
     white = grey_limit(source, asked=limit)
     options = Options(overlap, white, flip_polarity, resample, _BATCH, precision_of(found), threads)

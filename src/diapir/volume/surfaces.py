@@ -1,6 +1,5 @@
 """What a salt store says of top and base of salt and of its bodies, in files for other programs and for the eye."""
 
-import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +51,8 @@ _PERCENTILES = (
 )
 _P50 = CHANCES.index(0.5)
 _NEEDED = ("probability", "disagreement", "mask")
+_VELOCITIES = (100.0, 20_000.0)
+"""Of waves in rock, m/s, with room on both sides: a typing error is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +154,9 @@ def _require_options(sizes: Mapping[Change, int], *, off: Collection[str], veloc
         if smaller_than < 1:
             what = f"expected a number of voxels from 1 on, found {smaller_than}; switch the check {name} off instead"
             faults.append(Fault(option, what))
-    if velocity_m_s is not None and not 0 < velocity_m_s < math.inf:
-        faults.append(Fault("--velocity", f"expected metres in a second, more than 0, found {velocity_m_s:g}"))
+    if velocity_m_s is not None and not _VELOCITIES[0] <= velocity_m_s <= _VELOCITIES[1]:
+        what = f"expected {_VELOCITIES[0]:g} to {_VELOCITIES[1]:g} metres in a second (salt has some 4500)"
+        faults.append(Fault("--velocity", f"{what}, found {velocity_m_s:g}"))
     raise_if_any(faults)
 
 

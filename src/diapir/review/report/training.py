@@ -6,7 +6,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from diapir.faults import InputError
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Train
 from diapir.review.report.charts import Band, Curve, Range, line_chart, side_by_side
 from diapir.review.report.markup import Html, details, join, missing, shortened, table, tag
@@ -107,12 +106,7 @@ def changes_part(run: RunView) -> Html:
 
 def _logs(folder: Path) -> Iterator[tuple[str, Epochs]]:
     for path in sorted(folder.glob(f"*/{LOG}")):
-        try:
-            epochs = [epoch for epoch in read_log(path.parent) if isinstance(epoch, dict)]
-        except ValueError as error:
-            raise InputError.of(
-                path, f"expected an epoch a line as JSON ({error}); use another copy of the run"
-            ) from None
+        epochs = [epoch for epoch in read_log(path.parent) if isinstance(epoch, dict)]
         if epochs:
             yield path.parent.name, epochs
 

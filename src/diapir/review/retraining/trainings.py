@@ -211,7 +211,7 @@ def _epochs_done(run: Path) -> int:
 def _lines(path: Path) -> int:
     try:
         return sum(1 for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return 0
 
 
