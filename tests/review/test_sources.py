@@ -1,5 +1,6 @@
 """What a person names is told apart, paired, and refused with every fault."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_prepared_tiles_go_to_the_run_that_was_made_of_them(tmp_path: Path) -> N
 def test_a_run_whose_record_says_nothing_of_its_data_is_refused(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     record = read_json(tmp_path / "run" / "record.json")
-    for data in (-1, [], "x"):
+    for data in json.loads('[-1, [], "x"]'):
         write_json(tmp_path / "run" / "record.json", record | {"data": data})
         with pytest.raises(InputError, match=r"record\.json: expected in it what data"):
             open_sources([tmp_path / "run"])
