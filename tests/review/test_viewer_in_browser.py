@@ -1,6 +1,7 @@
 """The viewer in a real browser: what a person does, and what the page then says and shows.
 
-DIAPIR_PICTURES=1 writes the pictures of the docs anew, at 1400 and 400 pixels.
+DIAPIR_SCREENSHOTS=docs/images writes the pictures of the docs anew, at 1400 and 400 pixels, of what `make demo` and
+`make demo-survey` leave behind.
 """
 
 import base64
@@ -26,7 +27,7 @@ from diapir.review.viewer.survey_routes import survey_routes
 from diapir.review.viewer.tile_routes import tile_routes
 from fake_viewed import write_viewed_run, write_viewed_survey
 
-PICTURES = Path(__file__).parents[2] / "docs" / "images"
+RUNS, WANTED = Path(__file__).parents[2] / "runs", os.environ.get("DIAPIR_SCREENSHOTS")
 POLICY = "default-src 'self'; img-src 'self' data: blob:; style-src 'self'"
 WAIT_MS = 60_000
 SURVEY, TILES = "#/survey/survey.zarr", "#/tiles/run"
@@ -37,24 +38,24 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("viewed")
     write_viewed_survey(folder, shape=(48, 60, 80), dead=True)
     write_viewed_run(folder, count=16)
-    with served(folder) as address:
+    with served(*(folder / name for name in ("run", "tiles", "survey.zarr", "salt.zarr")), cache=folder) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
 def pictured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """As much as a picture wants to show."""
-    folder = tmp_path_factory.mktemp("pictured")
-    write_viewed_survey(folder, shape=(96, 120, 160), dead=True)
-    write_viewed_run(folder, count=40)
-    with served(folder) as address:
+    """What `make demo` and `make demo-survey` leave behind."""
+    run, survey = RUNS / "demo", RUNS / "demo-survey"
+    assert (run / "record.json").is_file(), "run make demo first"
+    assert (survey / "salt.zarr").is_dir(), "run make demo-survey first"
+    with served(run, survey / "survey.zarr", survey / "salt.zarr", cache=tmp_path_factory.mktemp("cache")) as address:
         yield address
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of pages on a survey, its salt, a run and its tiles."""
-    sources = open_sources([folder / name for name in ("run", "tiles", "survey.zarr", "salt.zarr")])
+def served(*paths: Path, cache: Path) -> Iterator[str]:
+    """The address of pages on runs, surveys and what else is named."""
+    sources = open_sources(paths)
     app = FastAPI()
 
     @app.middleware("http")
@@ -63,7 +64,6 @@ def served(folder: Path) -> Iterator[str]:
         answer.headers["Content-Security-Policy"] = POLICY
         return answer
 
-    cache = folder / "cache"
     for routes in (page_routes(sources), tile_routes(sources.runs), survey_routes(sources.surveys, cache=cache)):
         app.include_router(routes)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
@@ -351,17 +351,20 @@ def test_nothing_is_wider_than_a_small_screen(page: Page, address: str) -> None:
     expect(page.locator("#threshold")).to_be_visible()
 
 
-@pytest.mark.skipif(not os.environ.get("DIAPIR_PICTURES"), reason="writes pictures of the docs: DIAPIR_PICTURES=1")
+@pytest.mark.skipif(not WANTED, reason="writes pictures of the docs: DIAPIR_SCREENSHOTS=docs/images")
 @pytest.mark.parametrize("width", [1400, 400])
 def test_pictures_for_the_docs(page: Page, pictured: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    first = None
-    for name, place in (("survey", f"{SURVEY}/inline/140"), ("tiles", TILES), ("tile", f"{TILES}/{{first}}")):
+    first, tiles = None, "#/tiles/demo"
+    for name, place in (("survey", SURVEY), ("tiles", tiles), ("tile", f"{tiles}/{{first}}")):
         page.goto("about:blank")
         open_at(page, pictured, place.format(first=first))
-        page.wait_for_timeout(1500)
         if name == "tiles":
+            # The run's tiles are made once more.
+            page.wait_for_selector("#gallery a", timeout=240_000)
+            page.locator("#sort").select_option("uncertain")
             first = page.locator("#gallery a").nth(3).get_attribute("data-id")
-        path = PICTURES / f"viewer-{name}-{width}.png"
+        page.wait_for_timeout(3000)
+        path = Path(str(WANTED)) / f"viewer-{name}-{width}.png"
         page.screenshot(path=path)
         assert image_size(path.read_bytes(), where=name) == (900, width)
