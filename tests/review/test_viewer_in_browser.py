@@ -43,6 +43,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A survey in which nothing was found yet."""
+    folder = tmp_path_factory.mktemp("bare")
+    write_viewed_survey(folder, shape=(48, 60, 80), dead=True)
+    with served(folder / "survey.zarr", cache=folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
 def pictured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What `make demo` and `make demo-survey` leave behind."""
     run, survey = RUNS / "demo", RUNS / "demo-survey"
@@ -218,6 +227,35 @@ def test_the_pointer_reads_amplitude_and_probability_and_missing_traces(page: Pa
     expect(page.locator("#reading")).to_contain_text("disagreement")
     page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + 0.5 * box["height"])
     expect(page.locator("#reading")).to_contain_text("no trace")
+
+
+def test_disagreement_that_nobody_sees_is_not_asked_for(page: Page, address: str) -> None:
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    open_at(page, address, f"{SURVEY}/inline/120")
+    expect(page.locator("#status")).to_contain_text("Inline 120")
+    page.locator("#section").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#status")).not_to_contain_text("Inline 120")
+    page.wait_for_timeout(400)
+    assert sum("amplitude,probability/inline" in url for url in asked) > 2
+    assert not any("disagreement/inline" in url for url in asked)
+    box = page.locator("#section").bounding_box()
+    assert box is not None
+    for share in (0.3, 0.31, 0.32):
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + 0.5 * box["height"])
+    expect(page.locator("#reading")).to_contain_text("disagreement")
+    assert sum("/disagreement/inline" in url for url in asked) == 1
+
+
+def test_a_survey_without_salt_is_drawn_though_disagreement_was_shown_of_another(page: Page, bare: str) -> None:
+    open_at(page, bare, SURVEY)
+    expect(page.locator("#status")).to_contain_text("Inline")
+    page.evaluate("localStorage.setItem('diapir-survey', JSON.stringify({ disagreement: 0.5, probability: 0.5 }))")
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("Inline")
+    expect(page.locator("#stage")).not_to_have_attribute("aria-busy", "true")
+    assert fingerprint(page, "#section") != 0
 
 
 def test_help_lists_the_keys_of_the_view_and_gives_focus_back(page: Page, address: str) -> None:

@@ -24,11 +24,16 @@ export function openSections(name, signal) {
     return found ?? null;
   }
 
-  function keep(key, section) {
-    kept.set(key, section);
-    bytes += section.bytes;
+  function keep(section) {
+    kept.set(section.key, section);
+    count(section, section.bytes);
+  }
+
+  // Of what is kept the longest unused goes.
+  function count(section, more) {
+    bytes += more;
     for (const [oldest, other] of kept) {
-      if (bytes <= MOST_BYTES || oldest === key) break;
+      if (bytes <= MOST_BYTES || other === section) break;
       kept.delete(oldest);
       bytes -= other.bytes;
     }
@@ -44,21 +49,29 @@ export function openSections(name, signal) {
   }
 
   async function load({ direction, number, volumes }, key, onwait) {
-    const url = `/api/surveys/${address(name)}/${volumes.join(",")}/${direction}/${number}`;
-    const found = await askPlanes(url, { signal, onwait });
-    const section = { ...found, direction, number, salt: saltCounts(found), bytes: found.rows * found.columns * volumes.length };
-    keep(key, section);
+    const found = await ask({ direction, number, volumes }, onwait);
+    const section = { ...found, key, direction, number, salt: saltCounts(found), bytes: found.rows * found.columns * volumes.length };
+    keep(section);
     return section;
   }
 
-  // One more volume of a section, once; whether it has come just now.
+  const ask = ({ direction, number, volumes }, onwait) =>
+    askPlanes(`/api/surveys/${address(name)}/${volumes.join(",")}/${direction}/${number}`, { signal, onwait });
+
+  // One more volume of a section; whether it has come.
   async function fill(section, volume) {
-    if (volume in section.planes) return false;
-    section.planes[volume] = null;
-    const { direction, number } = section;
-    const found = await fetchSection({ direction, number, volumes: [volume] }).catch(() => null); // told where it is drawn
-    section.planes[volume] = found?.planes[volume] ?? null;
-    return found !== null;
+    try {
+      const { planes } = await ask({ ...section, volumes: [volume] });
+      if (section.planes[volume]) return false; // twice asked for
+      section.planes[volume] = planes[volume];
+    } catch {
+      return false; // told where it is to be drawn
+    }
+    if (kept.get(section.key) === section) {
+      section.bytes += section.rows * section.columns;
+      count(section, section.rows * section.columns);
+    }
+    return true;
   }
 
   // What is likely to be asked for next takes the place of what was likely before.

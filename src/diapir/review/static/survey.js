@@ -16,6 +16,7 @@ import { followPointer, wholeView, zoomed } from "./survey-view.js";
 
 const AHEAD = 6;
 const BEHIND = 2;
+const REST_MS = 150;
 
 export async function showSurvey(host, [name, direction, number], signal) {
   const url = `/api/surveys/${address(name)}`;
@@ -34,6 +35,7 @@ export async function showSurvey(host, [name, direction, number], signal) {
   const keys = surveyKeys({ settings, change, move, turn, jump, zoom, correct });
   const resized = new ResizeObserver(fit);
   let later = 0;
+  let resting = 0;
   let correction = null;
 
   function layOut() {
@@ -191,6 +193,7 @@ export async function showSurvey(host, [name, direction, number], signal) {
     if (!state.section) return;
     const lacks = volumesShown().some((volume) => !state.section.planes[volume]);
     if (lacks) show(start);
+    else if ("disagreement" in part) fetchAhead();
     paint();
     if ("threshold" in part) {
       timed("threshold", start);
@@ -217,10 +220,14 @@ export async function showSurvey(host, [name, direction, number], signal) {
     readDisagreement(state.section);
   }
 
-  // Of a time slice the whole volume would be read for it.
-  async function readDisagreement(section) {
-    if (section.direction === "sample" || !survey.volumes.includes("disagreement") || !(await sections.fill(section, "disagreement"))) return;
-    if (section === state.section) readAt(state.cursor);
+  // When the pointer rests on a section. Of a time slice the whole volume would be read for it.
+  function readDisagreement(section) {
+    clearTimeout(resting);
+    if (section.direction === "sample" || section.planes.disagreement || !survey.volumes.includes("disagreement")) return;
+    const isLookedAt = () => section === state.section && state.cursor;
+    resting = setTimeout(async () => {
+      if (isLookedAt() && await sections.fill(section, "disagreement") && isLookedAt()) readAt(state.cursor);
+    }, REST_MS);
   }
 
   function point(cursor) {
@@ -307,6 +314,7 @@ export async function showSurvey(host, [name, direction, number], signal) {
       resized.disconnect();
       profile.leave();
       clearTimeout(later);
+      clearTimeout(resting);
     },
     follow(kind, [otherName, along, wanted]) {
       if (kind !== "survey" || otherName !== name || !canvas.isConnected) return false;
