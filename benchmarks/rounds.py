@@ -1,6 +1,7 @@
 """What the timings of two sides share: summaries, the head of a table, and a second process that waits its turn."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from diapir.processor import ENVIRONMENT
 from diapir.runs import provenance
 
 
@@ -61,9 +63,10 @@ _MARK = "answer: "
 
 
 def start_worker(script: str, *arguments: str) -> Worker:
-    """This script again, in a process of its own."""
+    """This script again, in a process of its own, as it would be started without this one."""
     command = [sys.executable, script, *arguments]
-    return Worker(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    plain = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    return Worker(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain))
 
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

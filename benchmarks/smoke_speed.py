@@ -1,4 +1,4 @@
-"""How long `diapir run --smoke` takes for every recipe of the six systems: every step of it, on a few tiles.
+"""How long `diapir run --smoke` takes for every recipe of tiles: every step of it, on a few of them.
 
     python benchmarks/smoke_speed.py SOURCE [RECIPE...]
 

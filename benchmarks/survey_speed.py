@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(run: Path, survey: Path, out: Path, *, rounds: int) -> None:
-    """Three sides in turn, and what they took."""
+    """Four sides in turn, and what they took."""
     store, model = open_store(survey), open_model(run)
     predict = tile_predictor(model, precision=precision_of(model))
     lines, traces, samples = store.grid.shape

@@ -23,14 +23,19 @@ def grid_of(shape: tuple[int, ...]) -> Grid:
 
 
 def fake_store(
-    path: Path, volumes: dict[str, NDArray[Any]], *, live: NDArray[np.bool_] | None = None, **facts: Any
+    path: Path,
+    volumes: dict[str, NDArray[Any]],
+    *,
+    live: NDArray[np.bool_] | None = None,
+    grid: Grid | None = None,
+    **facts: Any,
 ) -> Store:
     """A finished store of volumes by name: a survey's where `amplitude` is among them."""
     shape = next(iter(volumes.values())).shape
     is_survey = "amplitude" in volumes
     limit = amplitude_limit(volumes["amplitude"]) if is_survey else 1.0
     own = {"kind": "survey" if is_survey else "salt", "digest": "0" * 64, "amplitude": {"limit": limit}}
-    store = new_store(path, grid_of(shape), own | facts)
+    store = new_store(path, grid or grid_of(shape), own | facts)
     chunk, shard = cut_of(shape)
     for name, values in volumes.items():
         add_volume(store, name, chunk=chunk, shard=shard)[...] = values

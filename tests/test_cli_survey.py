@@ -15,7 +15,10 @@ from typer.testing import CliRunner
 
 import diapir
 from diapir.cli import app
+from diapir.volume import check_fit, segment
 from diapir.volume import survey_train as step
+from diapir.volume.check_fit import Fit
+from diapir.volume.gate import Verdict
 from diapir.volume.ingest import ingest
 from diapir.volume.synthetic_survey import make_survey
 from fake_command import Command
@@ -47,6 +50,21 @@ def test_options_that_messages_name_exist() -> None:
     )  # a style sheet's own names
     named = {str(file.relative_to(SOURCES)): named_in(file) - known for file in files}
     assert not {file: names for file, names in named.items() if names}
+
+
+@pytest.mark.parametrize("command", ["check", "segment"])
+def test_how_a_survey_is_looked_at_is_handed_on(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    given: dict[str, Any] = {}
+
+    def keep(*_: object, **options: Any) -> Any:
+        given.update(options)
+        return Fit(Verdict("fit", ()), ()) if command == "check" else ""
+
+    monkeypatch.setattr(check_fit, "check_fit", keep)
+    monkeypatch.setattr(segment, "segment", keep)
+    options = ["--resample", "2.5", "--limit", "7", "--flip-polarity", "--out", "out"]
+    assert CliRunner().invoke(app, ["survey", command, "s.zarr", "--model", "model", *options]).exit_code == 0
+    assert (given["resample"], given["limit"], given["flip_polarity"]) == (2.5, 7, True)
 
 
 def test_labels_in_segy_are_read_as_the_options_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

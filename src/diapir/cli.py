@@ -283,8 +283,9 @@ def results(
 ) -> None:
     """Write the table of results from their records: published figures, ours, and the gap."""
     from diapir.predict.results import results_page
-    from diapir.runs import write_text
+    from diapir.runs import require_file_place, write_text
 
+    require_file_place(out)
     write_text(out, results_page(folder))
     print(out)
 

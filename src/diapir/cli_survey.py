@@ -69,11 +69,11 @@ Format = Annotated[str | None, typer.Option("--format", help="Of samples, such a
 NumSamples = Annotated[int | None, typer.Option("--samples", help="Samples a trace; else as the file shows.")]
 Interval = Annotated[float | None, typer.Option("--interval-us", help="Between samples; else as the file says.")]
 InlineByte = Annotated[int | None, typer.Option("--inline-byte", help="Of trace headers, such as 189; else guessed.")]
+CrosslineByte = Annotated[int | None, typer.Option("--crossline-byte", help="Such as 193; else guessed.")]
 Resample = Annotated[
     float | None,
     typer.Option("--resample", metavar="INTERVAL", help="Look at traces at this interval, in the survey's unit."),
 ]
-CrosslineByte = Annotated[int | None, typer.Option("--crossline-byte", help="Such as 193; else guessed.")]
 
 
 @survey_app.command("info")

@@ -6,6 +6,8 @@ import signal
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
+ENVIRONMENT = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
+"""What `tune_process` sets for this process, and for those that it starts."""
 _SPINS = "5000"  # turns of libgomp's waiting loop, some tens of microseconds
 
 

@@ -174,12 +174,12 @@ def require_new_folder(path: Path) -> None:
             lies in a bundle.
         OSError: the place may not be written to.
     """
-    require_no_bundle_around(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError.of(
             path,
             "expected a new or empty folder, found files there; name another, or remove it first",
         )
+    require_no_bundle_around(path)
     real = Path(os.path.realpath(path))
     if path.exists() and (real == Path.cwd() or real.is_mount()):
         kind = "a mounted disk" if real.is_mount() else "the folder you are in"

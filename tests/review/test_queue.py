@@ -1,6 +1,8 @@
 """What is measured of sections and tiles, and in which order they are to be looked at."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from diapir.review.corrections.queue_measures import Measures, measures_of
 from diapir.review.corrections.queue_ranking import rank
 from diapir.review.corrections.subjects import SurveySubject, TileSubject, open_subjects
 from diapir.review.corrections.targets import Target, section_target
-from diapir.volume.store import read_volume
+from diapir.volume.gate_sampling import SurveyStatistics, survey_statistics
+from diapir.volume.store import Store, read_volume
 from fake_review import opened
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,6 +47,23 @@ def test_each_section_is_measured_as_if_it_were_read_alone(
     assert np.isfinite(found.novelty).all()
     assert found.targets[0] == Target("inline", "100")
     assert found.targets[-1] == Target("crossline", "362")
+
+
+def test_novelty_is_of_what_the_model_saw(review: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+
+    def kept(store: Store, **options: Any) -> SurveyStatistics:
+        seen.append(options)
+        return survey_statistics(store, **options)
+
+    monkeypatch.setattr(queue_measures, "survey_statistics", kept)
+    subject = open_subjects(opened(review))["survey"]
+    assert isinstance(subject, SurveySubject)
+    assert subject.salt is not None
+    options = {"limit": 3.0, "flip_polarity": True, "interval": 2.0}
+    salt = replace(subject.salt, facts={**subject.salt.facts, "key": {"options": options}})
+    measures_of(replace(subject, salt=salt))
+    assert seen == [{"limit": 3.0, "flip_polarity": True, "resample": 2.0}]
 
 
 def test_what_was_measured_is_kept_until_the_data_change(review: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from diapir.volume.line_numbers import Axis
-from diapir.volume.resampling import MOST, Resampling, plan_resampling, resampling_faults
+from diapir.volume.resampling import LONGEST, SHORTEST, Resampling, plan_resampling, resampling_faults
 from diapir.volume.store import Grid
 
-intervals = st.floats(4 / MOST, 4 * MOST)
+intervals = st.floats(4 * SHORTEST, 4 * LONGEST)
 
 
 def grid_of(num_samples: int, *, interval: float = 4.0) -> Grid:
@@ -48,7 +48,7 @@ def test_waves_that_the_new_interval_cannot_hold_vanish() -> None:
     assert np.abs(wave(1000, 4.0, 0.8 / 8.0)[::2]).max() > 0.9
 
 
-@given(num_samples=st.integers(1, 70), wanted=intervals, value=st.floats(-1e6, 1e6, width=32))
+@given(num_samples=st.integers(1, 70), wanted=intervals, value=st.floats(-1e6, 1e6, width=32, allow_subnormal=False))
 def test_constants_stay_and_both_ends_are_within(num_samples: int, wanted: float, value: float) -> None:
     made = plan(num_samples, wanted)
     # Of new samples the last one is at most a hair beyond the survey's last.
@@ -86,10 +86,10 @@ def test_an_interval_that_is_off_by_its_last_digit_loses_no_sample(wanted: float
     assert plan(10_001, wanted).num_samples == 10_001
 
 
-@pytest.mark.parametrize("wanted", [0.0, -4.0, 0.39, 41.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("wanted", [0.0, -4.0, 0.39, 401.0, float("nan"), float("inf")])
 def test_an_interval_that_is_none_is_told(wanted: float) -> None:
     (fault,) = resampling_faults(wanted, grid_of(10))
     assert fault.where == "--resample"
-    assert "0.4 to 40 ms" in fault.what
+    assert "0.4 to 400 ms" in fault.what
     assert not list(resampling_faults(None, grid_of(10)))
     assert not list(resampling_faults(2.0, grid_of(10)))

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,18 +15,19 @@ from diapir.pipeline.bundle import open_model, write_bundle
 from diapir.pipeline.predicting import net_batches
 from diapir.pipeline.run import run_recipe
 from diapir.pipeline.side_by_side import local_workers
-from diapir.pipeline.survey_tiles import Moments, mask_source, mask_threshold, tile_predictor
+from diapir.pipeline.survey_tiles import Moments, Predict, mask_source, mask_threshold, tile_predictor
 from diapir.runs import read_json
 from diapir.train.stop import Stopped
 from diapir.train.together import make_fabric
 from diapir.volume import segment as segment_module
 from diapir.volume import segment_strip
 from diapir.volume.greys import to_grey
+from diapir.volume.line_numbers import Axis
 from diapir.volume.resampling import plan_resampling
 from diapir.volume.segment import one_after_another, segment
 from diapir.volume.segment_on_dask import strips_by
-from diapir.volume.segment_strip import StripJob
-from diapir.volume.store import Store, open_store, read_map
+from diapir.volume.segment_strip import Look, StripJob, look_at
+from diapir.volume.store import Grid, Store, open_store, read_map
 from diapir.volume.tiling import Blend, cut_tiles, plan_tiling
 from fake_stores import fake_store, volume_of
 from fake_training import tiny_run_recipe
@@ -388,12 +390,58 @@ def test_traces_are_looked_at_as_they_were_resampled_and_found_at_their_own_samp
     made = plan_resampling(survey.grid, wanted=2.5)
     assert made.num_samples == 63
     greys = to_grey(made.resampled(volume_of(survey, "amplitude")), limit=survey.facts["amplitude"]["limit"])
-    along, across = by_sections(run, greys).mean, by_sections(run, greys.swapaxes(0, 1)).mean.swapaxes(0, 1)
-    expected = made.restored(along + across) / 2
-    expected[~LIVE] = 0
+    along, across = by_sections(run, greys), by_sections(run, greys.swapaxes(0, 1))
+    means = [made.restored(along.mean), made.restored(across.mean.swapaxes(0, 1))]
+    spreads = [
+        made.restored(np.sqrt(np.maximum(found.square - found.mean.astype(np.float64) ** 2, 0)).astype(np.float32))
+        for found in (along, across)
+    ]
+    spreads[1] = spreads[1].swapaxes(0, 1)
+    variance = (spreads[0] ** 2 + spreads[1] ** 2) / 2 + ((means[0] - means[1]) / 2) ** 2
+    mean = (means[0] + means[1]) / 2
+    mean[~LIVE], variance[~LIVE] = 0, 0
     found = open_store(tmp_path / "salt.zarr")
     assert found.grid == survey.grid
-    np.testing.assert_allclose(volume_of(found, "probability").astype(np.float32), expected, atol=1e-3)
+    assert look_at(found) == Look(survey.facts["amplitude"]["limit"], flip_polarity=False, interval=2.5)
+    np.testing.assert_allclose(volume_of(found, "probability").astype(np.float32), mean, atol=1e-3)
+    np.testing.assert_allclose(volume_of(found, "disagreement").astype(np.float32), np.sqrt(variance), atol=2e-3)
+    before = contents(tmp_path / "salt.zarr")
+    for other in (None, 2.0):
+        with pytest.raises(InputError, match="found one with another options"):
+            segment(survey.path, run, tmp_path / "salt.zarr", threads=1, resample=other)
+    assert contents(tmp_path / "salt.zarr") == before
+    with local_workers(2, threads=1) as crew:
+        segment(survey.path, run, tmp_path / "two.zarr", threads=1, resample=2.5, do_strips=strips_by(crew))
+    assert contents(tmp_path / "two.zarr") == before
+
+
+def test_tiles_of_resampled_traces_know_how_deep_they_are(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = Grid(Axis(1, 1, 2), Axis(1, 1, 60), 120, 500.0, 10.0, "m")
+    amplitude = np.random.default_rng(1).normal(size=grid.shape).astype(np.float32)
+    survey = fake_store(tmp_path / "survey.zarr", {"amplitude": amplitude}, grid=grid)
+    asked = set[float]()
+
+    def predictor(*_: object, **__: object) -> Predict:
+        def predict(greys: NDArray[np.uint8], depths_m: NDArray[np.float32]) -> Moments:
+            asked.update(depths_m.tolist())
+            return Moments(np.zeros(greys.shape, np.float32), np.zeros(greys.shape, np.float32))
+
+        return predict
+
+    monkeypatch.setattr(segment_strip, "tile_predictor", predictor)
+    segment(survey.path, run, tmp_path / "salt.zarr", threads=1, resample=5.0)
+    rows = plan_tiling((239, 60), tile=(TILE, TILE), overlap=(25, 25)).places
+    assert sorted(asked) == sorted({500.0 + 5.0 * row for row, _ in rows})
+    assert len(asked) > 1
+
+
+@pytest.mark.parametrize("change", [{}, {"limit": -1}, {"limit": "1"}, {"flip_polarity": 0}, {"interval": 0}])
+def test_a_store_that_does_not_say_how_it_was_looked_at_says_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
+    options = {"limit": 3.0, "flip_polarity": True, "interval": None} | change
+    facts = {"key": {"options": options}} if change else {"key": 1}
+    assert look_at(fake_store(tmp_path / "salt.zarr", {"mask": np.zeros((1, 2, 3), np.uint8)}, **facts)) is None
 
 
 @pytest.mark.parametrize("shape", [(1, 120, 30), (120, 1, 30), (3, 4, 5)])

@@ -98,8 +98,6 @@ def write_bundle(
         require_onnx()
     source = open_model(run)
     before = source.manifest or {}
-    if before and run.resolve() in (out.resolve(), *out.resolve().parents):
-        raise InputError.of(out, "expected a place outside of the bundle, where nothing may be added; name another")
     statistics = source.statistics if before and data_path is None else _statistics(source, data_path)
     assert statistics is not None
     needed = needed_files(run, source.recipe, source.members)

@@ -22,7 +22,10 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if not all(isinstance(record, dict) for record in records):
+            raise ValueError("a line is no object")
+        return records
     except (ValueError, RecursionError) as error:
         raise InputError.of(path, f"expected an epoch a line as JSON ({error}); use another copy of the run") from None
 

@@ -16,7 +16,7 @@ from diapir.volume.gate_picture import draw_gate
 from diapir.volume.gate_sampling import NUM_TILES, NothingToJudgeError, SurveyStatistics, survey_statistics
 from diapir.volume.greys import limit_faults
 from diapir.volume.resampling import resampling_faults
-from diapir.volume.store import Store, Unit, open_store
+from diapir.volume.store import Grid, Store, Unit, open_store
 
 TEXT, JSON, PICTURE = "fit.txt", "fit.json", "fit.png"
 
@@ -61,8 +61,8 @@ def check_fit(
         limit, flip_polarity, resample: how traces become greys, as `segment` is to be told.
 
     Raises:
-        InputError: a store or the bundle is damaged; the model is a run, which keeps no statistics; the salt is of
-            another survey; or the survey has nothing to look at.
+        InputError: an option makes no sense; a store or the bundle is damaged; the model is a run, which keeps no
+            statistics; the salt is of another survey; or the survey has nothing to look at.
     """
     if out is not None:
         require_new_folder(out)
@@ -78,7 +78,7 @@ def check_fit(
     if out is not None:
         with atomic_folder(out) as folder:
             write_text(folder / TEXT, fit.text + "\n")
-            write_json(folder / JSON, _to_json(fit, survey, training))
+            write_json(folder / JSON, _to_json(fit, store.grid, survey, training))
             draw_gate(folder / PICTURE, survey, training, lines=fit.lines, title=fit.verdict.title)
     return fit
 
@@ -134,13 +134,12 @@ def require_fit(
         )
     do = "nothing was segmented; do what is said above, or add --anyway to segment all the same"
     try:
-        verdict = fit_of(store, model, count=count, limit=limit, flip_polarity=flip_polarity, resample=resample)[
-            0
-        ].verdict
+        fit, _, _ = fit_of(store, model, count=count, limit=limit, flip_polarity=flip_polarity, resample=resample)
     except NothingToJudgeError as error:
         if not anyway:
             raise InputError([*error.faults, Fault(str(store.path), do)]) from None
         return tuple(f"nobody knows whether the model fits: {fault}" for fault in error.faults)
+    verdict = fit.verdict
     told = [str(finding) for finding in verdict.findings if finding.level == verdict.level != "fit"]
     if verdict.level == "unfit" and not anyway:
         raise InputError(Fault(str(store.path), what) for what in (*told, do))
@@ -166,13 +165,14 @@ def _stored_scale(data: Mapping[str, Any]) -> Scale | None:
     return Scale(float(interval), str(unit))
 
 
-def _to_json(fit: Fit, survey: SurveyStatistics, training: TileStatistics) -> dict[str, Any]:
+def _to_json(fit: Fit, grid: Grid, survey: SurveyStatistics, training: TileStatistics) -> dict[str, Any]:
     return {
         **fit.verdict.to_json(),
         "label_next": [line.to_json() for line in fit.lines],
         "survey": {
             "tiles": survey.every.to_json(),
-            "interval": survey.interval,
+            "interval": grid.interval,
+            "looked_at_interval": survey.interval,
             "unit": survey.unit,
             "spacing": survey.spacing,
             "limit": survey.limit,

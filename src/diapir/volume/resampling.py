@@ -13,8 +13,8 @@ from diapir.volume.store import Grid
 
 Floats = NDArray[np.float32]
 
-MOST = 10.0
-"""Times longer or shorter than the survey's an interval may be."""
+SHORTEST, LONGEST = 0.1, 100.0
+"""Of an interval, in those of the survey; shorter ones would take memory without showing more."""
 _LOBES = 8  # of the sinc on each side: waves of 0.25 cycles a sample are then right within 0.1 %, of 0.4 within 2.5 %
 
 
@@ -46,8 +46,8 @@ class Resampling:
 
 def resampling_faults(wanted: float | None, grid: Grid) -> Iterator[Fault]:
     """What is wrong with an interval that somebody wants; None is not."""
-    if wanted is not None and not grid.interval / MOST <= wanted <= grid.interval * MOST:
-        least, most = (f"{grid.interval * factor:g}" for factor in (1 / MOST, MOST))
+    if wanted is not None and not grid.interval * SHORTEST <= wanted <= grid.interval * LONGEST:
+        least, most = (f"{grid.interval * factor:g}" for factor in (SHORTEST, LONGEST))
         what = f"expected an interval of {least} to {most} {grid.unit}, for the survey's is {grid.interval:g}"
         yield Fault("--resample", f"{what}; found {wanted:g}")
 
@@ -59,6 +59,7 @@ def plan_resampling(grid: Grid, *, wanted: float) -> Resampling:
     factor), stretched where samples become fewer so that nothing above their Nyquist frequency is folded down; at the
     ends what it reaches of the trace makes up its whole weight. Back by straight lines.
     """
+    assert wanted > 0, f"an interval is more than 0: got {wanted}"
     ratio = wanted / grid.interval
     # The last one counts where it is but a hair beyond: intervals in microseconds are whole, those of others rounded.
     count = math.floor((grid.num_samples - 1) / ratio * (1 + 1e-6) + 1e-6) + 1

@@ -100,8 +100,9 @@ def segment(
     """Find the salt of a survey, and say what was found; what an earlier try has done is kept.
 
     Sections are looked at along inlines and along crosslines, where these are long enough; probabilities are averaged,
-    and how far models and directions are from each other is kept beside. Memory goes with the length of a trace, not
-    with the size of the survey. The same survey, model and options give the same bytes, whoever does the strips.
+    and how far models and directions are from each other is kept beside. Memory goes with the length of a trace (ten
+    times as much where it is looked at with a tenth of its interval), not with the size of the survey. The same survey,
+    model and options give the same bytes, whoever does the strips.
 
     Args:
         survey: a store of `ingest`.
@@ -114,7 +115,8 @@ def segment(
         anyway: also with a model that is unfit for the survey.
 
     Raises:
-        InputError: survey or model are not sound, or do not fit each other; `out` holds something else.
+        InputError: an option makes no sense; survey or model are not sound, or do not fit each other; `out` holds
+            something else, or lies in what is read.
         Stopped: on a signal.
     """
     require_outside(out, survey)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -62,6 +62,14 @@ class Options:
     threads: int | None
 
 
+class Look(NamedTuple):
+    """How amplitudes became what nets see: of `Options`, what has to do with the survey alone."""
+
+    limit: float
+    flip_polarity: bool
+    interval: float | None
+
+
 @dataclass(frozen=True)
 class Setting:
     """What all strips of a survey have in common, in plain values that travel.
@@ -116,6 +124,21 @@ def work_key(survey: Store, model: Model, *, options: Options, directions: Seque
         "numpy": here["libraries"]["numpy"],
         "device": make_fabric(options.precision, devices=1).device.type,
     }
+
+
+def look_at(salt: Store) -> Look | None:
+    """How the survey was looked at when this was found in it; None where the store does not say."""
+    key = salt.facts.get("key")
+    found = key.get("options") if isinstance(key, dict) else None
+    if not isinstance(found, dict):
+        return None
+    look = Look(found.get("limit", 0.0), found.get("flip_polarity", False), found.get("interval"))
+    is_sound = isinstance(look.flip_polarity, bool) and (look.interval is None or _is_positive(look.interval))
+    return look if is_sound and _is_positive(look.limit) else None
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value < float("inf")
 
 
 def mark_of(job: StripJob) -> Path:

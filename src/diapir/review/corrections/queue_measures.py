@@ -24,13 +24,14 @@ from diapir.volume.gate_lines import novelty
 from diapir.volume.gate_sampling import survey_statistics
 from diapir.volume.line_numbers import DIRECTIONS, Direction
 from diapir.volume.sections import axis_of
+from diapir.volume.segment_strip import look_at
 from diapir.volume.store import STRIP, Store, read_map, read_volume
 
 Floats = NDArray[np.float64]
 
 MEASURES = ("disagreement", "boundary", "novelty")
 
-_VERSION = 2
+_VERSION = 3
 _BLOCK = 256  # traces: with 16 lines of 2000 samples, 25 MB of masks and disagreement
 _TILES_AT_ONCE = 512
 _MANY_DIGITS = 6
@@ -93,7 +94,7 @@ def _of_survey(subject: SurveySubject) -> Measures:
         if training is None:
             notes.append("no run on this survey was named: novelty is against the rest of the survey")
         try:
-            figures["novelty"] = _novelties(subject.survey, training)
+            figures["novelty"] = _novelties(subject, training)
         except InputError as error:
             notes.append(f"novelty is not known: {error.faults[0].what}")
     targets = [section_target(along, int(line)) for along in DIRECTIONS for line in axis_of(grid, along).numbers]
@@ -142,9 +143,17 @@ def _training(subject: SurveySubject) -> TileStatistics | None:
     return tile_statistics(read_data(subject.run.folder / SURVEY_TILES).labelled.images)
 
 
-def _novelties(survey: Store, training: TileStatistics | None) -> dict[Direction, Floats]:
-    """Of each line, between those that were looked at as a straight line between them."""
-    statistics = survey_statistics(survey)
+def _novelties(subject: SurveySubject, training: TileStatistics | None) -> dict[Direction, Floats]:
+    """Of each line as the model saw it, between those that were looked at as a straight line between them."""
+    survey = subject.survey
+    assert survey is not None
+    look = None if subject.salt is None else look_at(subject.salt)
+    if look is None:
+        statistics = survey_statistics(survey)
+    else:
+        statistics = survey_statistics(
+            survey, limit=look.limit, flip_polarity=look.flip_polarity, resample=look.interval
+        )
     found = dict[Direction, Floats]()
     for along in DIRECTIONS:
         numbers = axis_of(survey.grid, along).numbers

@@ -106,7 +106,7 @@ def changes_part(run: RunView) -> Html:
 
 def _logs(folder: Path) -> Iterator[tuple[str, Epochs]]:
     for path in sorted(folder.glob(f"*/{LOG}")):
-        epochs = [epoch for epoch in read_log(path.parent) if isinstance(epoch, dict)]
+        epochs = read_log(path.parent)
         if epochs:
             yield path.parent.name, epochs
 

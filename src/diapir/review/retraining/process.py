@@ -3,7 +3,7 @@
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from diapir.review.retraining.trainings import JOB, RESULT, RUN, Phase, say
 from diapir.runs import read_json, write_json
 from diapir.train.doctor import TrainingFailed
 from diapir.train.stop import Stopped, stop_at_once
+from diapir.volume.segment_strip import look_at
 from diapir.volume.store import open_store
 from diapir.volume.survey_train import survey_train
 
@@ -219,7 +220,7 @@ def _judged(subject: Subject, model: Model, sets: _Sets, folder: Path) -> dict[s
         "targets": [each.to_json() for each in judged],
         "groups": groups,
         "pictures": [f"{number:03}.png" for number in range(min(len(targets), _MOST_PICTURES))],
-        "notes": _notes(sets),
+        "notes": [*_notes(sets), *_looked_otherwise(subject)],
     }
 
 
@@ -255,6 +256,20 @@ def _notes(sets: _Sets) -> list[str]:
     if unknown:
         notes.append(f"{unknown} pixels of which nobody has said what they are do not count")
     return notes
+
+
+def _looked_otherwise(subject: Subject) -> Iterator[str]:
+    """What to know where the model saw the survey in another way than this training does."""
+    salt = subject.salt if isinstance(subject, SurveySubject) else None
+    look = None if salt is None else look_at(salt)
+    if look is None or (look.interval is None and not look.flip_polarity):
+        return
+    told = [f"--resample {look.interval:g}"] if look.interval is not None else []
+    told += ["--flip-polarity"] if look.flip_polarity else []
+    yield (
+        f"the salt was found with {' and '.join(told)}: the new model learned, and both were tried here, without; give "
+        "the new one's results no such option"
+    )
 
 
 def _end(folder: Path, phase: Phase, words: str) -> int:
