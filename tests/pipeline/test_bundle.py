@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from diapir.cli import app
 from diapir.data.statistics import tile_statistics
 from diapir.data.synthetic import make_synthetic
 from diapir.data.tiles import DataSet, write_data
@@ -26,6 +27,7 @@ from diapir.pipeline.run import run_recipe
 from diapir.predict.submission import write_submission
 from diapir.recipe.whole import Recipe
 from diapir.runs import json_digest, read_json, write_json
+from fake_stores import shuffled_segy
 from fake_training import TINY, tiny_run_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -229,6 +231,20 @@ def test_nothing_is_written_over_or_into(run: Path, bundle: Path) -> None:
         write_bundle(run, bundle)
     with pytest.raises(InputError, match="expected a place outside of the bundle"):
         write_bundle(bundle, bundle / "inner")
+    assert content(bundle) == before
+
+
+def test_no_command_writes_into_a_bundle(bundle: Path, path: Path, tmp_path: Path) -> None:
+    before = content(bundle)
+    for words in (
+        ["data", "check", path, "--out", bundle / "check"],
+        ["data", "mosaics", path, "--out", bundle / "mosaics"],
+        ["results", tmp_path, "--out", bundle / "results.md"],
+        ["report", bundle, "--out", bundle / "report.html"],
+        ["survey", "info", shuffled_segy(tmp_path), "--out", bundle / "info"],
+    ):
+        with pytest.raises(InputError, match="expected a place outside of the bundle"):
+            app([str(word) for word in words], standalone_mode=False)
     assert content(bundle) == before
 
 
