@@ -175,10 +175,7 @@ def require_new_folder(path: Path) -> None:
         OSError: the place may not be written to.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError.of(
-            path,
-            "expected a new or empty folder, found files there; name another, or remove it first",
-        )
+        raise InputError.of(path, "expected a new or empty folder, found files there; name another, or remove it first")
     require_no_bundle_around(path)
     real = Path(os.path.realpath(path))
     if path.exists() and (real == Path.cwd() or real.is_mount()):
@@ -319,10 +316,8 @@ def locked_folder(path: Path, *, wait_s: float = 0.0) -> Iterator[None]:
                 continue
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise InputError.of(
-                path,
-                f"another run (process {holder}) is writing here; wait for it, or name another folder",
-            )
+            what = f"another run (process {holder}) is writing here; wait for it, or name another folder"
+            raise InputError.of(path, what)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
