@@ -16,7 +16,7 @@ WEIGHTS = {"disagreement": 0.5, "boundary": 0.25, "novelty": 0.25}
 """Of the shares of others that a target exceeds. Disagreement counts most: it is where a correction teaches most."""
 
 _TOLD_FROM = 0.5
-_APART = 1 / 50
+_APART = 1 / 20
 _FEWEST_APART = 3
 
 
