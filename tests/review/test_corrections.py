@@ -239,6 +239,19 @@ def test_a_damaged_record_is_told(tmp_path: Path, damage: str) -> None:
         history(store)
 
 
+@pytest.mark.parametrize(
+    "lie", [{"undoes": [1]}, {"undoes": 1}, {"undoes": True}, {"suggestion": 3}, {"who": None}, {"when": 7}]
+)
+def test_a_record_of_another_program_that_makes_no_sense_is_told(tmp_path: Path, lie: dict[str, object]) -> None:
+    store = store_in(tmp_path)
+    save(store, empty(), drawn((0, 0)))
+    path = store.folder / "records" / "000001.json"
+    content = {key: value for key, value in read_json(path).items() if key != "digest"} | lie
+    write_json(path, content | {"digest": json_digest(content)})
+    with pytest.raises(InputError, match="expected a correction, found something else"):
+        history(store)
+
+
 def test_a_record_of_another_size_is_told(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     save(store, empty(), drawn((0, 0)))

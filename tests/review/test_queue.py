@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diapir.faults import InputError
 from diapir.predict.comparing import boundary_px
 from diapir.review.corrections import queue_measures
 from diapir.review.corrections.queue_measures import Measures, measures_of
@@ -47,6 +48,17 @@ def test_each_section_is_measured_as_if_it_were_read_alone(
     assert np.isfinite(found.novelty).all()
     assert found.targets[0] == Target("inline", "100")
     assert found.targets[-1] == Target("crossline", "362")
+
+
+def test_a_mask_that_is_gone_is_missed_and_not_taken_for_unknown(review: Path) -> None:
+    subject = open_subjects(opened(review))["survey"]
+    target = Target("inline", "110")
+    before = subject.original(target)
+    (review / "salt.zarr" / "mask").rename(review / "mask")
+    with pytest.raises(InputError, match="mask"):
+        subject.original(target)
+    (review / "mask").rename(review / "salt.zarr" / "mask")
+    assert (subject.original(target) == before).all()
 
 
 def test_novelty_is_of_what_the_model_saw(review: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,7 +208,7 @@ def test_an_error_is_told_in_words_and_loses_nothing(context: BrowserContext, ad
     (review / "salt.zarr.corrections" / "records").mkdir(parents=True, exist_ok=True)
     (review / "salt.zarr.corrections" / "records" / "000001.json").write_text('{"format": "something else"}')
     page.click("#editor-save")
-    expect(page.locator("#editor-error")).to_contain_text("Not saved: expected a correction of version 1")
+    expect(page.locator("#editor-error")).to_contain_text("Not saved: 000001.json: expected a correction of version 1")
     assert str(review) not in page.inner_text("#editor-error")
     assert (mask_of_page(page) == drawn).all()
     (review / "salt.zarr.corrections" / "records" / "000001.json").unlink()

@@ -1,15 +1,17 @@
 """What the routes of review answer when something is not as it should be, and work that a page waits for."""
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import HTTPException
 
-from diapir.faults import InputError
+from diapir.faults import Fault, InputError
 from diapir.review.corrections.subjects import NoSuchTarget
 
 Made = TypeVar("Made")
@@ -45,9 +47,20 @@ def in_words(*, faulty: int = 502) -> Iterator[None]:
     except NoSuchTarget as error:
         raise HTTPException(404, detail=words_of(error)) from None
     except InputError as error:
-        raise HTTPException(faulty, detail=words_of(error)) from None
+        raise HTTPException(faulty, detail=without_places("; ".join(map(_with_name, error.faults)))) from None
     except OSError as error:
-        raise HTTPException(502, detail=f"cannot be read or written: {error.strerror or 'unknown'}") from None
+        raise HTTPException(502, detail=damage_of(error)) from None
+
+
+def damage_of(error: OSError) -> str:
+    """What the disk would not do, and with which file, without where that is."""
+    name = f"{Path(os.fsdecode(error.filename)).name}: " if isinstance(error.filename, str | bytes) else ""
+    return f"{name}cannot be read or written: {error.strerror or 'unknown'}"
+
+
+def _with_name(fault: Fault) -> str:
+    """A fault of a file with the file's own name."""
+    return f"{Path(fault.where).name}: {fault.what}" if Path(fault.where).is_absolute() else fault.what
 
 
 def words_of(error: InputError) -> str:

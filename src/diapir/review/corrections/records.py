@@ -188,7 +188,7 @@ def _read_head(path: Path, *_: int) -> Correction:
         target = Target.of(raw["target"]["kind"], raw["target"]["name"])
         numbers = [fields[key] for key in ("number", "based_on", "changed", "contested")]
         is_sound = all(type(number) is int and number >= 0 for number in numbers) and fields["deed"] in _DEEDS
-        is_sound = is_sound and path.name == _name(fields["number"])
+        is_sound = is_sound and path.name == _name(fields["number"]) and _is_told(fields)
     except (KeyError, TypeError, ValueError):
         is_sound = False
     if not is_sound:
@@ -196,9 +196,23 @@ def _read_head(path: Path, *_: int) -> Correction:
     return Correction(**fields, target=target)
 
 
+def _is_told(fields: Mapping[str, Any]) -> bool:
+    """Whether who, when and of what are said as they are written."""
+    undoes, suggestion = fields["undoes"], fields["suggestion"]
+    return (
+        isinstance(fields["who"], str)
+        and isinstance(fields["when"], str)
+        and (suggestion is None or isinstance(suggestion, str))
+        and (undoes is None or (type(undoes) is int and 0 < undoes < fields["number"]))
+    )
+
+
 @lru_cache(maxsize=8)
 def _parsed(path: Path, *_: int) -> dict[str, Any]:
-    raw = read_json(path)
+    try:
+        raw = read_json(path)
+    except InputError as error:
+        raise InputError.of(path, f"{error.faults[0].what}: {_COPY}") from None
     if not isinstance(raw, dict) or raw.get("format") != _FORMAT or raw.get("version") != _VERSION:
         raise InputError.of(path, f"expected a correction of version {_VERSION}, found something else: {_COPY}")
     if raw.get("digest") != json_digest({key: value for key, value in raw.items() if key != "digest"}):

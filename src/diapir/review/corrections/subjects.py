@@ -1,7 +1,7 @@
 """What can be corrected: the tiles of a run, and the sections of a survey; how each looks, and what was said of it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -163,6 +163,7 @@ class SurveySubject:
         survey: with amplitudes; None where only salt was named.
         salt: what was found; None where only the survey was named.
         run: that learned from labelled sections of it, if one was named.
+        found: volumes of the salt when it was opened: one that is gone since was not "never there".
     """
 
     name: str
@@ -170,6 +171,10 @@ class SurveySubject:
     salt: Store | None
     run: OpenedRun | None
     store: CorrectionStore
+    found: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "found", frozenset(self.salt.volumes if self.salt else ()))
 
     @property
     def main(self) -> Store:
@@ -209,7 +214,7 @@ class SurveySubject:
     def original(self, target: Target) -> Mask:
         """Its label where somebody gave one, and elsewhere what was found."""
         self._place(target)
-        if self.salt is None or "mask" not in self.salt.volumes:
+        if self.salt is None or "mask" not in self.found:
             found = np.full(self.shape(target), UNKNOWN, np.uint8)
         else:
             found = (self._section(self.salt, "mask", target) == 1).astype(np.uint8)
@@ -226,7 +231,7 @@ class SurveySubject:
     def probability(self, target: Target) -> Floats | None:
         """What was found; None where nothing was."""
         self._place(target)
-        if self.salt is None or "probability" not in self.salt.volumes:
+        if self.salt is None or "probability" not in self.found:
             return None
         return self._section(self.salt, "probability", target).astype(np.float32)
 

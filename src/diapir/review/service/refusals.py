@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from diapir.faults import InputError
+from diapir.review.corrections.answers import damage_of
 
 
 class Refusal(BaseModel):
@@ -99,12 +100,17 @@ def tell_refusals(app: FastAPI) -> None:
         assert isinstance(error, InputError)
         return _answer(request, 422, words_of(error))
 
+    async def not_readable(request: Request, error: Exception) -> Response:
+        assert isinstance(error, OSError)
+        return _answer(request, 502, damage_of(error))
+
     async def broken(request: Request, error: Exception) -> Response:
         return _answer(request, 500, f"a fault of the server ({type(error).__name__}); its own log says more")
 
     app.add_exception_handler(AnyHTTPException, refused)
     app.add_exception_handler(RequestValidationError, not_valid)
     app.add_exception_handler(InputError, not_usable)
+    app.add_exception_handler(OSError, not_readable)
     app.add_exception_handler(Exception, broken)
 
 
