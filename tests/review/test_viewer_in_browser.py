@@ -113,7 +113,7 @@ def set_slider(page: Page, name: str, value: float) -> None:
 
 def test_everything_that_was_opened_is_a_click_away(page: Page, address: str) -> None:
     open_at(page, address, "")
-    expect(page.locator("#status")).to_contain_text("1 runs and 1 surveys")
+    expect(page.locator("#status")).to_contain_text("1 run and 1 survey")
     page.get_by_role("link", name="survey.zarr").first.click()
     expect(page.locator("#section")).to_be_visible()
     page.get_by_role("link", name="run", exact=True).click()
@@ -259,6 +259,21 @@ def test_a_survey_without_salt_is_drawn_though_disagreement_was_shown_of_another
     expect(page.locator("#status")).to_contain_text("Inline")
     expect(page.locator("#stage")).not_to_have_attribute("aria-busy", "true")
     assert fingerprint(page, "#section") != 0
+
+
+def test_axes_have_no_ticks_between_two_lines(page: Page, address: str) -> None:
+    page.add_init_script(
+        """const write = CanvasRenderingContext2D.prototype.fillText; window.written = [];
+        CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {
+          window.written.push(text); write.call(this, text, ...at); };"""
+    )
+    open_at(page, address, f"{SURVEY}/inline/120")
+    expect(page.locator("#status")).to_contain_text("Inline 120")
+    for _ in range(12):
+        page.locator("#zoom-in").click()
+    written = page.evaluate("window.written")
+    assert written
+    assert not [text for text in written if "." in text]
 
 
 def test_help_lists_the_keys_of_the_view_and_gives_focus_back(page: Page, address: str) -> None:

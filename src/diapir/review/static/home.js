@@ -26,7 +26,8 @@ export function showHome(host, sources) {
     ...(sources.models.length ? [make("h2", { text: "Models that answer" }), make("p", { class: "quiet", text: sources.models.join(", ") })] : []),
     ...(runs.length + surveys.length ? [] : [make("p", { text: "Nothing was opened that can be looked at: name runs and stores, diapir serve RUN STORE." })]),
   );
-  say(`${runs.length} runs and ${surveys.length} surveys are open.`);
+  const counted = (list, what) => `${list.length} ${what}${list.length === 1 ? "" : "s"}`;
+  say(`Open: ${counted(runs, "run")} and ${counted(surveys, "survey")}.`);
   return { leave() {}, follow: () => false };
 }
 

@@ -152,7 +152,7 @@ function drawAxes(axes, canvas, labels, view, cursor) {
 function ticks({ first, step }, from, to, room) {
   const low = first + step * Math.max(from, 0);
   const high = first + step * to;
-  const rough = Math.max((high - low) / Math.max(room, 1), 1e-9);
+  const rough = Math.max((high - low) / Math.max(room, 1), step); // there is nothing between two lines
   const power = 10 ** Math.floor(Math.log10(rough));
   const size = [1, 2, 5, 10].map((times) => times * power).find((each) => each >= rough);
   const found = [];
