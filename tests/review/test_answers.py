@@ -63,7 +63,7 @@ def test_work_that_failed_is_begun_again() -> None:
 
     with pytest.raises(HTTPException) as refused:
         findings.get("key", make, words="")
-    assert (refused.value.status_code, refused.value.detail) == (502, "expected a file, found none")
+    assert (refused.value.status_code, refused.value.detail) == (502, "survey.zarr: expected a file, found none")
     assert findings.get("key", make, words="") == "made"
 
 
@@ -71,8 +71,12 @@ def test_work_that_failed_is_begun_again() -> None:
     ("error", "status", "words"),
     [
         (NoSuchTarget.of("", "there is no tile x"), 404, "there is no tile x"),
-        (InputError([Fault("/a/b", "one"), Fault("/a", "name /home/ada/run, not 1/2")]), 409, "one; name run, not 1/2"),
-        (OSError(errno.ENOSPC, "No space left", "/home/ada/x"), 502, "cannot be read or written: No space left"),
+        (
+            InputError([Fault("/a/b", "one"), Fault("/a", "name /home/ada/run, not 1/2")]),
+            409,
+            "b: one; a: name run, not 1/2",
+        ),
+        (OSError(errno.ENOSPC, "No space left", "/home/ada/x"), 502, "x: cannot be read or written: No space left"),
     ],
 )
 def test_errors_become_words_without_places(error: Exception, status: int, words: str) -> None:

@@ -288,7 +288,7 @@ def test_the_process_of_the_page_is_never_stopped(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_the_next_command_names_places_as_they_were_named(survey: str, salt: str, words: str) -> None:
-    both: list[Any] = [SimpleNamespace(path=Path(name)) for name in (survey, salt)]
+    both: list[Any] = [SimpleNamespace(path=Path(name), volumes=()) for name in (survey, salt)]
     store = corrections_beside(Path(salt), identity="x")
     subject = SurveySubject("survey", both[0], both[1], None, store)
     told = retraining._next_command(subject, store.folder / "retraining" / "001" / "run")
