@@ -26,7 +26,7 @@ from diapir.volume.line_numbers import Axis
 from diapir.volume.resampling import plan_resampling
 from diapir.volume.segment import one_after_another, segment
 from diapir.volume.segment_on_dask import strips_by
-from diapir.volume.segment_strip import Look, StripJob, look_at
+from diapir.volume.segment_strip import SeenAs, StripJob, seen_as
 from diapir.volume.store import Grid, Store, open_store, read_map
 from diapir.volume.tiling import Blend, cut_tiles, plan_tiling
 from fake_stores import fake_store, volume_of
@@ -402,7 +402,7 @@ def test_traces_are_looked_at_as_they_were_resampled_and_found_at_their_own_samp
     mean[~LIVE], variance[~LIVE] = 0, 0
     found = open_store(tmp_path / "salt.zarr")
     assert found.grid == survey.grid
-    assert look_at(found) == Look(survey.facts["amplitude"]["limit"], flip_polarity=False, interval=2.5)
+    assert seen_as(found) == SeenAs(survey.facts["amplitude"]["limit"], flip_polarity=False, interval=2.5)
     np.testing.assert_allclose(volume_of(found, "probability").astype(np.float32), mean, atol=1e-3)
     np.testing.assert_allclose(volume_of(found, "disagreement").astype(np.float32), np.sqrt(variance), atol=2e-3)
     before = contents(tmp_path / "salt.zarr")
@@ -441,7 +441,7 @@ def test_tiles_of_resampled_traces_know_how_deep_they_are(
 def test_a_store_that_does_not_say_how_it_was_looked_at_says_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
     options = {"limit": 3.0, "flip_polarity": True, "interval": None} | change
     facts = {"key": {"options": options}} if change else {"key": 1}
-    assert look_at(fake_store(tmp_path / "salt.zarr", {"mask": np.zeros((1, 2, 3), np.uint8)}, **facts)) is None
+    assert seen_as(fake_store(tmp_path / "salt.zarr", {"mask": np.zeros((1, 2, 3), np.uint8)}, **facts)) is None
 
 
 @pytest.mark.parametrize("shape", [(1, 120, 30), (120, 1, 30), (3, 4, 5)])

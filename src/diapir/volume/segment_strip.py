@@ -62,7 +62,7 @@ class Options:
     threads: int | None
 
 
-class Look(NamedTuple):
+class SeenAs(NamedTuple):
     """How amplitudes became what nets see: of `Options`, what has to do with the survey alone."""
 
     limit: float
@@ -126,13 +126,13 @@ def work_key(survey: Store, model: Model, *, options: Options, directions: Seque
     }
 
 
-def look_at(salt: Store) -> Look | None:
+def seen_as(salt: Store) -> SeenAs | None:
     """How the survey was looked at when this was found in it; None where the store does not say."""
     key = salt.facts.get("key")
     found = key.get("options") if isinstance(key, dict) else None
     if not isinstance(found, dict):
         return None
-    look = Look(found.get("limit", 0.0), found.get("flip_polarity", False), found.get("interval"))
+    look = SeenAs(found.get("limit", 0.0), found.get("flip_polarity", False), found.get("interval"))
     is_sound = isinstance(look.flip_polarity, bool) and (look.interval is None or _is_positive(look.interval))
     return look if is_sound and _is_positive(look.limit) else None
 

@@ -47,7 +47,7 @@ def in_words(*, faulty: int = 502) -> Iterator[None]:
     except NoSuchTarget as error:
         raise HTTPException(404, detail=words_of(error)) from None
     except InputError as error:
-        raise HTTPException(faulty, detail=without_places("; ".join(map(_with_name, error.faults)))) from None
+        raise HTTPException(faulty, detail=words_of(error)) from None
     except OSError as error:
         raise HTTPException(502, detail=damage_of(error)) from None
 
@@ -58,14 +58,13 @@ def damage_of(error: OSError) -> str:
     return f"{name}cannot be read or written: {error.strerror or 'unknown'}"
 
 
-def _with_name(fault: Fault) -> str:
-    """A fault of a file with the file's own name."""
-    return f"{Path(fault.where).name}: {fault.what}" if Path(fault.where).is_absolute() else fault.what
-
-
 def words_of(error: InputError) -> str:
-    """The faults, without where on the disk they are."""
-    return without_places("; ".join(fault.what for fault in error.faults))
+    """The faults, those of files with their own names, without where on the disk they are."""
+    return without_places("; ".join(map(_with_name, error.faults)))
+
+
+def _with_name(fault: Fault) -> str:
+    return f"{Path(fault.where).name}: {fault.what}" if Path(fault.where).is_absolute() else fault.what
 
 
 def without_places(words: str) -> str:

@@ -24,7 +24,7 @@ from diapir.volume.gate_lines import novelty
 from diapir.volume.gate_sampling import survey_statistics
 from diapir.volume.line_numbers import DIRECTIONS, Direction
 from diapir.volume.sections import axis_of
-from diapir.volume.segment_strip import look_at
+from diapir.volume.segment_strip import seen_as
 from diapir.volume.store import STRIP, Store, read_map, read_volume
 
 Floats = NDArray[np.float64]
@@ -147,7 +147,7 @@ def _novelties(subject: SurveySubject, training: TileStatistics | None) -> dict[
     """Of each line as the model saw it, between those that were looked at as a straight line between them."""
     survey = subject.survey
     assert survey is not None
-    look = None if subject.salt is None else look_at(subject.salt)
+    look = None if subject.salt is None else seen_as(subject.salt)
     if look is None:
         statistics = survey_statistics(survey)
     else:

@@ -23,7 +23,7 @@ from diapir.review.report.sections import (
     telling_lines,
 )
 from diapir.runs import read_json
-from diapir.volume.segment_strip import look_at
+from diapir.volume.segment_strip import seen_as
 from diapir.volume.store import Store, open_store
 from diapir.volume.surface_files import FACTS
 
@@ -262,7 +262,7 @@ def _origin_part(view: SurveyView) -> Html:
             **{key: store.facts[key] for key in _ORIGIN if key in store.facts},
         }
         if store.facts.get("kind") == "salt":
-            look = look_at(store)
+            look = seen_as(store)
             facts["looked at with"] = look._asdict() if look else "not kept"
             is_calibrated = isinstance(store.facts.get("calibration"), dict)
             facts["calibration"] = "by held-out pixels of the model" if is_calibrated else "the model brought none"

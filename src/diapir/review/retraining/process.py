@@ -37,7 +37,7 @@ from diapir.review.retraining.trainings import JOB, RESULT, RUN, Phase, say
 from diapir.runs import read_json, write_json
 from diapir.train.doctor import TrainingFailed
 from diapir.train.stop import Stopped, stop_at_once
-from diapir.volume.segment_strip import look_at
+from diapir.volume.segment_strip import seen_as
 from diapir.volume.store import open_store
 from diapir.volume.survey_train import survey_train
 
@@ -261,7 +261,7 @@ def _notes(sets: _Sets) -> list[str]:
 def _looked_otherwise(subject: Subject) -> Iterator[str]:
     """What to know where the model saw the survey in another way than this training does."""
     salt = subject.salt if isinstance(subject, SurveySubject) else None
-    look = None if salt is None else look_at(salt)
+    look = None if salt is None else seen_as(salt)
     if look is None or (look.interval is None and not look.flip_polarity):
         return
     told = [f"--resample {look.interval:g}"] if look.interval is not None else []

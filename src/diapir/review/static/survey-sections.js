@@ -33,7 +33,8 @@ export function openSections(name, signal) {
   function count(section, more) {
     bytes += more;
     for (const [oldest, other] of kept) {
-      if (bytes <= MOST_BYTES || other === section) break;
+      if (bytes <= MOST_BYTES) break;
+      if (other === section) continue; // which need not be the newest
       kept.delete(oldest);
       bytes -= other.bytes;
     }
