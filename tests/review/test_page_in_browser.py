@@ -146,6 +146,22 @@ def test_an_editor_that_is_asked_for_twice_opens_once(page: Page, address: str) 
     expect(page.locator("#status")).to_contain_text("Inline 111")
 
 
+def test_a_tile_is_corrected_once_it_is_there(page: Page, address: str) -> None:
+    held = list[Route]()
+    page.route(re.compile(r"/api/tiles/run/"), lambda route: held.append(route))
+    tile = told_of_run(page, address)[0]["ids"][0]
+    with page.expect_request(re.compile(r"/api/tiles/run/")):
+        page.goto(f"{address}{TILES}/{tile}")
+    expect(page.locator("#correct")).to_be_disabled()
+    page.keyboard.press("e")
+    expect(page.get_by_role("alert")).to_be_empty()
+    for route in held:
+        route.continue_()
+    expect(page.locator("#correct")).to_be_enabled()
+    page.keyboard.press("e")
+    expect(page.get_by_role("heading", name=f"Correct tile {tile}")).to_be_visible()
+
+
 def test_an_editor_that_comes_late_stays_away_from_the_next_view(page: Page, address: str) -> None:
     held = list[Route]()
     page.route(MASKS, lambda route: held.append(route))

@@ -19,6 +19,7 @@ export function showTile(host, run, row) {
 
   const gallery = `#/tiles/${address(run.name)}`;
   const beside = (by) => order[place + by];
+  const canCorrect = () => Boolean(run.scores && (tile || list.is_of_survey));
   const linkTo = (by, words, key) => {
     const other = beside(by);
     return make("a", { class: "button plain", id: key, href: other === undefined ? null : `#/tiles/${address(run.name, list.ids[other])}`, "aria-disabled": other === undefined, text: words });
@@ -39,7 +40,7 @@ export function showTile(host, run, row) {
       pictures),
     make("div", { class: "panels" },
       make("div", { class: "panel" }, make("dl", { class: "facts" }, ...facts.flatMap(([key, value]) => [make("dt", { text: key }), make("dd", { text: value })]))),
-      make("div", { class: "panel" }, make("button", { type: "button", id: "correct", disabled: !run.scores, text: list.is_of_survey ? "Correct its section" : "Correct", onclick: correct })),
+      make("div", { class: "panel" }, make("button", { type: "button", id: "correct", disabled: !canCorrect(), text: list.is_of_survey ? "Correct its section" : "Correct", onclick: correct })),
       runWords(run))));
 
   async function open() {
@@ -54,6 +55,7 @@ export function showTile(host, run, row) {
     pictures.replaceChildren(...canvases.map(([name, canvas]) => make("figure", {}, canvas, make("figcaption", { text: PICTURES[name] }))));
     draw(canvases);
     tell();
+    byId("correct").disabled = !canCorrect();
     // The neighbours are likely to be next.
     for (const other of [beside(1), beside(-1)]) if (other !== undefined) run.tile(list.ids[other]).catch(() => {});
   }
@@ -93,12 +95,13 @@ export function showTile(host, run, row) {
   }
 
   function correct() {
+    if (!canCorrect()) return;
     if (list.is_of_survey) {
       const [kind, line] = id.match(/^(inline|crossline)-(-?\d+)-/)?.slice(1) ?? [];
       location.hash = `#/review/${kind ? address(run.name, kind, line) : address(run.name)}`;
       return;
     }
-    if (!tile?.planes.image) {
+    if (!tile.planes.image) {
       alertWords("This tile's image is not at hand, so there is nothing to correct it on.");
       return;
     }
