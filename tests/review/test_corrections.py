@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from diapir.data.tiles import UNKNOWN
 from diapir.faults import InputError
-from diapir.review.corrections.records import CorrectionStore, history, mask_of
+from diapir.review.corrections.records import RECORDS, CorrectionStore, history, mask_of
 from diapir.review.corrections.saving import (
     corrected_targets,
     corrections_beside,
@@ -120,6 +120,18 @@ def test_saving_the_same_again_writes_nothing(tmp_path: Path) -> None:
     saved = save_mask(store, TILE, before=drawn((0, 0)), after=drawn((0, 0)), who="", original=empty)
     assert saved.correction is None
     assert len(history(store)) == 1
+
+
+@pytest.mark.parametrize("part", ["", RECORDS])
+def test_a_file_in_the_place_of_the_folder_is_told_before_anything_is_drawn(tmp_path: Path, part: str) -> None:
+    store = store_in(tmp_path)
+    place = store.folder / part
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("mine")
+    for ask in (lambda: history(store), lambda: now(store), lambda: save(store, empty(), drawn((0, 0)))):
+        with pytest.raises(InputError, match="expected a folder of corrections, found something else"):
+            ask()
+    assert place.read_text() == "mine"
 
 
 def test_undoing_is_a_record_and_can_be_undone(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def writing(store: CorrectionStore) -> Iterator[None]:
     Raises:
         InputError: another process held it for too long; or they are of other data.
     """
+    _require_own(store)
     with locked_folder(store.folder / RECORDS, wait_s=_WAIT_S):
         about = store.folder / ABOUT
         if not about.exists():
@@ -151,6 +152,9 @@ def write_record(store: CorrectionStore, facts: Mapping[str, Any], *, change: Ch
 
 
 def _require_own(store: CorrectionStore) -> None:
+    for folder in (store.folder, store.folder / RECORDS):
+        if folder.exists() and not folder.is_dir():
+            raise InputError.of(folder, "expected a folder of corrections, found something else: move it away")
     about = store.folder / ABOUT
     if not about.exists():
         return
