@@ -100,6 +100,15 @@ def test_the_masks_of_a_section_may_be_longer_than_other_bodies(is_told: bool) -
         assert status(section, 1001) == 413
 
 
+def test_a_packed_body_is_refused_whatever_it_is_for() -> None:
+    with client() as asked:
+        for path in ("/size", "/api/corrections/salt/look/inline/7/mask"):
+            answer = asked.post(path, content=b"x", headers={"Content-Encoding": "gzip"})
+            assert answer.status_code == 415
+            assert "found Content-Encoding 'gzip'" in answer.json()["detail"]
+        assert asked.post("/size", content=b"x", headers={"Content-Encoding": "Identity"}).text == "1"
+
+
 def test_a_body_that_is_told_to_be_huge_is_refused_before_it_comes(port: int) -> None:
     head = b"POST /size HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n"
     start_s = time.monotonic()

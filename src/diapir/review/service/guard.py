@@ -93,6 +93,10 @@ class Guard:
             return self._refuse(scope, 421, "this is not served under that name: use the address that the server told")
         if not is_plain_path(scope["path"]):
             return self._refuse(scope, 404, "there is nothing of that name")
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding != "identity":
+            what = f"expected a body that is not packed, found Content-Encoding {encoding[:50]!a}"
+            return self._refuse(scope, 415, what)
         is_own = is_own_page(
             hosts[0],
             origin=headers.get("origin"),

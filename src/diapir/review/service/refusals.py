@@ -34,7 +34,7 @@ _MEANINGS = {
     429: "Too much waits already; Retry-After says for how many seconds.",
     503: "Not now; Retry-After says when to ask again.",
 }
-_ON_ANY_ROUTE = (400, 401, 403, 404, 408, 413, 421, 422, 503)
+_ON_ANY_ROUTE = (400, 401, 403, 404, 408, 413, 415, 421, 422, 503)
 _MOST_WAITED_S = 60
 
 

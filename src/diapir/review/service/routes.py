@@ -206,9 +206,6 @@ async def _segmented(request: Request, service: _Service, wish: Wish) -> Respons
     """The whole way of one image."""
     start_s = time.monotonic()
     model = _chosen(service, wish)
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise HTTPException(415, f"expected a body that is not packed, found Content-Encoding {encoding[:50]!a}")
     # Before anything is decoded: what would have to wait too long is told at once.
     _require_room(service)
     body, loop = await request.body(), asyncio.get_running_loop()
