@@ -6,7 +6,33 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from diapir.nets.blocks import Activation, ConvNormAct, ResidualBlock, ScSE, SqueezeExcite, gated_maps
+from diapir.nets.blocks import (
+    Activation,
+    ConvNormAct,
+    ResidualBlock,
+    ScSE,
+    SqueezeExcite,
+    gated_maps,
+    mean_of_maps,
+)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2**-8)])
+@pytest.mark.parametrize("last", [False, True])
+def test_the_mean_of_maps_is_their_mean_and_so_is_its_gradient(
+    dtype: torch.dtype, tolerance: float, last: bool
+) -> None:
+    torch.manual_seed(0)
+    maps = (torch.randn(2, 24, 13, 7) + torch.arange(24.0).view(24, 1, 1)).to(dtype)
+    maps = maps.to(memory_format=torch.channels_last if last else torch.contiguous_format).requires_grad_()
+    found = mean_of_maps(maps)
+    assert found.shape == (2, 24, 1, 1)
+    torch.testing.assert_close(
+        found.double(), maps.detach().double().mean((2, 3), keepdim=True), rtol=tolerance, atol=1e-6
+    )
+    found.backward(torch.ones_like(found))
+    assert maps.grad is not None
+    torch.testing.assert_close(maps.grad.double(), torch.full(maps.shape, 1 / 91).double(), rtol=tolerance, atol=0)
 
 
 def test_scse_agrees_with_the_slow_obvious_version() -> None:
