@@ -27,7 +27,7 @@ from diapir.nets.infer import TileTensors, predict_heads
 from diapir.predict.submission import write_submission
 from diapir.recipe.files import read_recipe
 from diapir.recipe.whole import Recipe
-from diapir.runs import provenance
+from diapir.record import provenance
 from diapir.train.sitting import stage_frame
 
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from diapir.data.tgs import read_tgs
-from diapir.runs import provenance
+from diapir.record import provenance
 
 
 def main() -> None:

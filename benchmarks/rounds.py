@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diapir.processor import ENVIRONMENT
-from diapir.runs import provenance
+from diapir.record import provenance
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from diapir.predict.comparing import write_held_out
 from diapir.predict.threshold import candidate_scores, kept_curve
 from diapir.recipe.files import write_recipe
 from diapir.recipe.whole import Recipe
-from diapir.runs import json_digest, provenance, write_json, write_text
+from diapir.record import provenance
+from diapir.runs import json_digest, write_json, write_text
 from fake_training import tiny_recipe
 
 STEPS: list[dict[str, Any]] = [

@@ -11,10 +11,11 @@ from diapir.data.folds import write_folds
 from diapir.data.synthetic import make_synthetic
 from diapir.data.tiles import write_data
 from diapir.metrics import mask_scores
-from diapir.pipeline.plan import FOLDS, RECIPE, RECORD, STEP
+from diapir.pipeline.plan import FOLDS, RECIPE, STEP
 from diapir.pipeline.predictions import Predictions, write_predictions
 from diapir.predict.comparing import HELD_OUT, write_held_out
 from diapir.recipe.files import write_recipe
+from diapir.record import RECORD
 from diapir.runs import write_json, write_text
 from diapir.volume.store import Store
 from diapir.volume.synthetic_survey import make_survey

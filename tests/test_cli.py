@@ -137,7 +137,7 @@ def test_settings_are_changed_and_epochs_tracked(diapir: Command, tiny: Path, tm
     assert answer.status == 0, answer.err
     assert [record["stage"] for record in read_log(tmp_path / "run" / "train" / "fold-0")] == ["small", "native"]
     assert len(answer.err.splitlines()) == 2, "a line an epoch where there is no terminal"
-    (events,) = (tmp_path / "run" / "tensorboard" / "short-train-fold-0").iterdir()
+    (events,) = (tmp_path / "run" / "tensorboard_logs" / "short-train-fold-0").iterdir()
     assert b"score" in events.read_bytes()
 
 

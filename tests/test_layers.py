@@ -23,6 +23,7 @@ ROWS = (
     {"train", "predict"},
     {"data", "nets", "losses", "metrics"},
     {"recipe"},
+    {"record"},
     {"runs"},
     {"faults", "processor", "__init__"},
 )
@@ -38,7 +39,7 @@ UNSAFE_CALLS = {"torch.load", "torch.hub.load", "torch.jit.load", "pandas.read_p
 UNSAFE_CALLS |= {"yaml.unsafe_load", "yaml.full_load", "yaml.UnsafeLoader", "yaml.FullLoader", "yaml.Loader"}
 LONGEST_FILE, LONGEST_BODY, FEWEST_FILES = 400, 60, 3
 # What commands load before they know that they need torch.
-LIGHT_PARTS = ("cli", "cli_data", "cli_review", "cli_survey", "faults", "processor", "runs", "recipe", "data")
+LIGHT_PARTS = ("cli", "cli_data", "cli_review", "cli_survey", "faults", "processor", "runs", "record", "recipe", "data")
 # In one process, for starting one for each takes longer than all their imports.
 IMPORT_EACH = """
 import importlib

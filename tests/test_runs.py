@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from diapir import __version__
 from diapir.faults import InputError
 from diapir.runs import (
     BUNDLE,
@@ -20,9 +19,7 @@ from diapir.runs import (
     atomic_path,
     clear_killed,
     locked_folder,
-    provenance,
     read_json,
-    read_record,
     require_file_place,
     require_new_folder,
     require_no_bundle_around,
@@ -67,15 +64,6 @@ def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.mark.parametrize("record", [{"score": 1}, [], None])
-def test_a_record_without_what_is_needed_is_told(tmp_path: Path, record: object) -> None:
-    with pytest.raises(InputError, match="expected this file, found none"):
-        read_record(tmp_path, keys=())
-    write_json(tmp_path / "record.json", record)
-    with pytest.raises(InputError, match=r"found no .*data in it; use another copy"):
-        read_record(tmp_path, keys=("score", "data"))
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -330,12 +318,3 @@ def test_a_folder_may_be_held_again(tmp_path: Path) -> None:
 def test_a_hash_is_that_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"salt" * 100_000)
     assert sha256_of_file(tmp_path / "file") == hashlib.sha256(b"salt" * 100_000).hexdigest()
-
-
-def test_provenance_is_plain_and_names_what_was_used(tmp_path: Path) -> None:
-    write_json(tmp_path / "file", provenance())
-    found = read_json(tmp_path / "file")
-    assert found["diapir"] == __version__
-    assert found["libraries"].keys() == {"torch", "numpy", "timm", "lightning-fabric"}
-    assert all(found["libraries"].values())
-    assert found["cores"] >= 1

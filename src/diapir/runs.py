@@ -1,23 +1,19 @@
-"""Files that are either whole or absent: atomic writes, folder locks, hashes, and where a result came from."""
+"""Files that are either whole or absent: atomic writes, folder locks, hashes."""
 
 import errno
 import fcntl
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
-from diapir import __version__
 from diapir.faults import InputError
 
 LOCK = ".lock"
@@ -280,23 +276,6 @@ def read_json(path: Path) -> Any:
         raise InputError.of(path, f"expected JSON: {error}") from None
 
 
-def read_record(run: Path, *, keys: Sequence[str]) -> dict[str, Any]:
-    """The record of a finished run.
-
-    Raises:
-        InputError: it is absent or is not JSON, or one of `keys` is missing.
-    """
-    record = read_json(run / "record.json")
-    missing = [key for key in keys if not isinstance(record, dict) or key not in record]
-    if missing:
-        what = (
-            f"expected the record of a finished run, found no {', '.join(missing)} in it; use another copy of the run"
-        )
-        raise InputError.of(run / "record.json", what)
-    found: dict[str, Any] = record
-    return found
-
-
 @contextmanager
 def locked_folder(path: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold a run folder for one process; the lock goes with the process, however it ends.
@@ -341,52 +320,6 @@ def sha256_of_file(path: Path) -> str:
     """The file's SHA-256 as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def provenance() -> dict[str, Any]:
-    """Where a result was made: code, libraries and hardware, as plain JSON values."""
-    return {
-        "diapir": __version__,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "libraries": {name: _version(name) for name in ("torch", "numpy", "timm", "lightning-fabric")},
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the source tree, with `+changes` where it was edited; None outside a checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        commit = _git("rev-parse", "HEAD", folder=here)
-        changes = _git("status", "--porcelain", "--", ".", folder=here)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return f"{commit}+changes" if changes else commit
-
-
-def _git(*arguments: str, folder: Path) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"
 
 
 def _name_file(error: OSError, path: Path) -> None:

@@ -9,15 +9,12 @@ from diapir.pipeline.run import run_recipe
 from diapir.predict.submission import read_submission
 from diapir.recipe.files import read_recipe
 from diapir.recipe.smoke import LABELLED, UNLABELLED, smoke_recipe
-from diapir.recipe.steps import Train
 from diapir.runs import read_json
 
 RECIPES = sorted((Path(__file__).parent.parent.parent / "recipes").glob("*.yaml"))
-# A system made narrow does what the system does.
-NARROW = {path for path in RECIPES if path.with_stem(path.stem.removesuffix("-cpu")) in {*RECIPES} - {path}}
 
 
-@pytest.mark.parametrize("path", [path for path in RECIPES if path not in NARROW], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_from_end_to_end(path: Path, tmp_path: Path) -> None:
     recipe = smoke_recipe(read_recipe(path), smallest=True)
     record = run_recipe(recipe, tmp_path / "run", data_path=None)
@@ -26,14 +23,3 @@ def test_a_recipe_runs_from_end_to_end(path: Path, tmp_path: Path) -> None:
     for step in recipe.all_steps:
         assert read_json(tmp_path / "run" / step.name / "step.json")["finished"], step.name
     shutil.rmtree(tmp_path / "run")  # gigabytes, which pytest would keep
-
-
-@pytest.mark.parametrize("path", sorted(NARROW), ids=lambda path: path.stem)
-def test_a_narrow_recipe_has_the_steps_and_nets_of_its_system(path: Path) -> None:
-    narrow, whole = (read_recipe(each) for each in (path, path.with_stem(path.stem.removesuffix("-cpu"))))
-    assert {step.do for step in narrow.all_steps} <= {step.do for step in whole.all_steps}
-    nets = [
-        {recipe.of_step(step).net.kind for step in recipe.all_steps if isinstance(step, Train)}
-        for recipe in (narrow, whole)
-    ]
-    assert nets[0] <= nets[1]

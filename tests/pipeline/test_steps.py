@@ -2,13 +2,14 @@
 
 import csv
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from diapir.data.synthetic import make_synthetic
+from diapir.data.synthetic import make_synthetic, write_synthetic
 from diapir.data.tiles import DataSet
 from diapir.faults import InputError
 from diapir.pipeline import training
@@ -68,7 +69,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def states(recipe: Recipe, out: Path, data: DataSet) -> dict[str, str]:
-    return {one.step.name: one.state for one in plan_steps(recipe, out, data_digest=data.digest)}
+    return {one.step.name: one.state for one in plan_steps(recipe, out, data=data)}
 
 
 def stamps(out: Path) -> dict[str, int]:
@@ -82,9 +83,9 @@ def test_every_step_leaves_its_folder_and_the_last_the_record(finished: Path) ->
     assert record["epochs"] == 3 * 2
 
 
-def test_leak_free_labels_of_a_fold_come_from_that_folds_model_alone(finished: Path) -> None:
+def test_leak_free_labels_of_a_fold_come_from_that_folds_model_alone(finished: Path, data: DataSet) -> None:
     for fold in (0, 1):
-        rows, masks = read_pseudo_labels(finished / "round-1", fold)
+        rows, masks = read_pseudo_labels(finished / "round-1", fold, tiles=data.unlabelled)
         own = read_predictions(finished / "teacher-says", fold).unlabelled
         assert rows.tolist() == list(range(5))
         assert ((own > 0.5) == masks.astype(bool)).all()
@@ -114,7 +115,7 @@ def labelled_by_size(out: Path, data: DataSet, **settings: Any) -> list[list[int
     step = PseudoLabel(do="pseudo-label", name="round", of="says", leak_free=False, drop_constant=False, **settings)
     place = Workplace(tiny_run_recipe(), data, np.arange(20) % 2, out, fabric=None)  # type: ignore[arg-type]  # not asked
     pseudo_label(place, step, folds=(0, 1), number=1)
-    return [read_pseudo_labels(out / "round", fold)[0].tolist() for fold in (0, 1)]
+    return [read_pseudo_labels(out / "round", fold, tiles=data.unlabelled)[0].tolist() for fold in (0, 1)]
 
 
 def test_sizes_choose_by_pixels_of_salt_confidence_and_every_so_many(tmp_path: Path, data: DataSet) -> None:
@@ -146,7 +147,10 @@ def test_shares_of_labels_that_differ_by_fold_do_not_overlap(tmp_path: Path, dat
     step = PseudoLabel(do="pseudo-label", name="round", of="says", drop_constant=False, share_out=True)
     place = Workplace(tiny_run_recipe(), data, np.arange(20) % 2, tmp_path, fabric=None)  # type: ignore[arg-type]
     pseudo_label(place, step, folds=(0, 1), number=1)
-    assert [read_pseudo_labels(tmp_path / "round", fold)[0].tolist() for fold in (0, 1)] == [[0, 2], [1]]
+    assert [read_pseudo_labels(tmp_path / "round", fold, tiles=data.unlabelled)[0].tolist() for fold in (0, 1)] == [
+        [0, 2],
+        [1],
+    ]
 
 
 def test_rounds_are_counted_along_the_way_that_labels_take() -> None:
@@ -171,12 +175,12 @@ def test_confidence_is_the_share_of_sure_pixels() -> None:
     assert confidence(np.stack([tile, np.zeros_like(tile)]), low=0.2, high=0.8).tolist() == [0.4, 1.0]
 
 
-def test_one_label_for_all_folds_is_the_mean_and_is_said_to_leak(tmp_path: Path) -> None:
+def test_one_label_for_all_folds_is_the_mean_and_is_said_to_leak(tmp_path: Path, data: DataSet) -> None:
     pseudo, says = {**STEPS[2], "leak_free": False, "soft": True}, {**STEPS[-2], "of": "pretrained"}
     steps = [*STEPS[:2], pseudo, STEPS[3], says, STEPS[-1]]
     run_recipe(steps_recipe({"steps": steps, "stages.1.loss": {"bce": 1.0}}), tmp_path / "run", data_path=None)
     for fold in (0, 1):
-        _, masks = read_pseudo_labels(tmp_path / "run" / "round-1", fold)
+        _, masks = read_pseudo_labels(tmp_path / "run" / "round-1", fold, tiles=data.unlabelled)
         assert (masks == read_predictions(tmp_path / "run" / "teacher-says").unlabelled).all()
     assert not (tmp_path / "run" / "teacher-says" / "unlabelled-fold-0.npy").exists(), "nobody asks for it"
     assert read_json(tmp_path / "run" / "round-1" / "step.json")["figures"]["leak_free"] is False
@@ -241,10 +245,46 @@ def test_a_change_needs_update_and_keeps_what_it_leaves_alone(tmp_path: Path) ->
     assert stamps(out) == before
 
 
-def test_what_a_step_begins_with_is_a_part_of_it(tmp_path: Path) -> None:
+def test_labels_of_a_step_with_another_name_keep_their_nets_and_name_it(tmp_path: Path, data: DataSet) -> None:
+    out = tmp_path / "run"
+    run_recipe(steps_recipe(), out, data_path=None)
+    steps = [{key: "renamed" if value == "teacher-says" else value for key, value in step.items()} for step in STEPS]
+    renamed = steps_recipe({"steps": steps})
+    found = states(renamed, out, data)
+    assert found.pop("renamed") == "new"
+    assert found.pop("round-1") == "changed"
+    assert found.pop("submit") == "begun"
+    assert {*found.values()} == {"done"}
+    run_recipe(renamed, out, data_path=None, update=True)
+    rows = csv.DictReader(io.StringIO((out / "round-1" / AUDIT).read_text()))
+    assert {row["model"] for row in rows} == {"renamed fold 0", "renamed fold 1"}
+    assert {*states(renamed, out, data).values()} == {"done"}
+
+
+@pytest.mark.parametrize("name", ["submission.csv", "tiles.png", "held-out.csv"])
+def test_what_a_finished_run_has_lost_is_made_again(tmp_path: Path, finished: Path, name: str) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    before, kept = stamps(out), (out / name).read_bytes()
+    (out / name).unlink()
+    run_recipe(steps_recipe(), out, data_path=None)
+    assert (out / name).read_bytes() == kept
+    assert stamps(out) == before
+
+
+def test_labels_for_tiles_that_are_not_there_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    tiles = tmp_path / "tiles"
+    write_synthetic(tiles, labelled=20, unlabelled=1, seed=1)
+    shutil.rmtree(tiles / "test")
+    with pytest.raises(InputError, match="step round-1: it labels unlabelled tiles, and the data have none"):
+        run_recipe(steps_recipe(), tmp_path / "run", data_path=tiles)
+    assert not (tmp_path / "run" / "teacher").exists()
+
+
+def test_what_a_step_begins_with_is_a_part_of_it(tmp_path: Path, data: DataSet) -> None:
     steps = [STEPS[0], {"do": "train", "name": "student", "start_from": "teacher"}, *STEPS[-2:]]
     plans = [
-        plan_steps(steps_recipe({"steps": steps, "predict.weights": weights}), tmp_path, data_digest="")
+        plan_steps(steps_recipe({"steps": steps, "predict.weights": weights}), tmp_path, data=data)
         for weights in ("last", "best")
     ]
     same = {last.step.name for last, best in zip(*plans, strict=True) if last.digest == best.digest}
@@ -253,7 +293,7 @@ def test_what_a_step_begins_with_is_a_part_of_it(tmp_path: Path) -> None:
 
 def test_files_that_a_recipe_names_are_a_part_of_what_is_trained(finished: Path, data: DataSet, tmp_path: Path) -> None:
     def digests(recipe: Recipe) -> list[str]:
-        return [one.digest for one in plan_steps(recipe, finished, data_digest=data.digest)]
+        return [one.digest for one in plan_steps(recipe, finished, data=data)]
 
     encoder = {"kind": "timm", "name": "resnet18", "weights": str(tmp_path / "trained.safetensors")}
     groups = {"scheme": "groups", "count": 2, "groups": str(tmp_path / "groups.csv")}

@@ -26,7 +26,7 @@ def tiles(ids: range = range(COUNT)) -> TileSet:
 def write_run(folder: Path, scores: np.ndarray[Any, Any], *, changes: dict[str, Any] | None = None) -> Path:
     write_held_out(folder / HELD_OUT, tiles(), scores)
     write_text(folder / "recipe.yaml", write_recipe(tiny_recipe(changes)))
-    write_json(folder / "record.json", {"data": {"digest": "a"}, "provenance": {"cores": 2}})
+    write_json(folder / "record.json", {"data": {"digest": "a"}, "provenance": {"cores": 2, "processor": "p"}})
     return folder
 
 

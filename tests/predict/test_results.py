@@ -52,14 +52,25 @@ def test_notes_follow_the_table(tmp_path: Path) -> None:
 
 def test_every_gap_of_a_record_is_told(tmp_path: Path) -> None:
     record = {key: value for key, value in RECORD.items() if key not in ("score", "device")}
+    write_text(tmp_path / "tgs" / "other" / "record.json", "no JSON")
     with pytest.raises(InputError) as error:
-        results_page(results(tmp_path, record))
-    assert ["'score'" in str(each) or "'device'" in str(each) for each in error.value.faults] == [True, True]
+        results_page(results(tmp_path, record | {"interval_95": 1}))
+    told = [str(each) for each in error.value.faults]
+    assert len(told) == 3
+    for words, line in zip(("found no score, device in it", "under 'interval_95'", "expected JSON"), told, strict=True):
+        assert words in line
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("score", "good"), ("interval_95", [0.1]), ("folds_held_out", 0), ("device", None), ("provenance", {"cores": 2})],
+    [
+        ("score", "good"),
+        ("interval_95", [0.1]),
+        ("folds_held_out", [{}]),
+        ("score", float("nan")),
+        ("device", None),
+        ("provenance", {"cores": 2}),
+    ],
 )
 def test_a_record_of_another_form_is_told(tmp_path: Path, key: str, value: object) -> None:
     with pytest.raises(InputError, match=f"expected under '{key}' what a run writes there"):

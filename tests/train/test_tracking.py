@@ -30,7 +30,7 @@ def test_tensorboard_gets_an_event_file_a_run(tmp_path: Path) -> None:
     require_trackers(["tensorboard"])
     (track,) = open_trackers(["tensorboard", "tensorboard"], tmp_path, run_name="tiny-fold-0")
     track(RECORD)
-    (events,) = (tmp_path / "tensorboard" / "tiny-fold-0").iterdir()
+    (events,) = (tmp_path / "tensorboard_logs" / "tiny-fold-0").iterdir()
     content = events.read_bytes()
     assert b"loss" in content
     assert b"learning_rate" in content

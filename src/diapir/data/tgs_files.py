@@ -192,9 +192,16 @@ def faults_of_names(files: TgsFiles, tables: TgsTables) -> Iterator[TileFault]:
 def _unprintable(files: TgsFiles) -> Iterator[TileFault]:
     for images in (files.labelled, files.unlabelled, files.masks):
         for tile, copies in images.items():
-            # Cc: line ends and other controls; Cs: bytes that are no UTF-8.
-            if any(unicodedata.category(char) in ("Cc", "Cs") for char in tile):
-                yield tile, Fault(copies[0].where, "has characters in its name that no table can hold; rename it")
+            if fault := unprintable(tile, where=copies[0].where):
+                yield tile, fault
+
+
+def unprintable(tile: str, *, where: str) -> Fault | None:
+    """What is wrong with the name of a tile, if anything."""
+    # Cc: line ends and other controls; Cs: bytes that are no UTF-8.
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in tile):
+        return Fault(where, "has characters in its name that no table can hold; rename it")
+    return None
 
 
 def _not_in_both(rows: Rows, images: Mapping[str, Copies], *, folder: str) -> Iterator[TileFault]:

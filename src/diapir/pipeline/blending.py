@@ -45,7 +45,7 @@ def blend(place: Workplace, step: BlendStep, *, folds: tuple[int, ...]) -> dict[
     Raises:
         InputError: the recipe speaks of more or fewer members than there are.
     """
-    members = [read_predictions(place.out / name) for name in step.of]
+    members = [read_predictions(place.out / name, data=place.data) for name in step.of]
     rows = members[0].rows
     for member in members[1:]:
         rows = np.intersect1d(rows, member.rows)
@@ -70,7 +70,8 @@ def blend(place: Workplace, step: BlendStep, *, folds: tuple[int, ...]) -> dict[
     ]
     folder = place.out / step.name
     for fold in folds:
-        parts = [read_predictions(place.out / step.of[member], fold).unlabelled for member in built.needed]
+        own = [read_predictions(place.out / step.of[member], fold, data=place.data) for member in built.needed]
+        parts = [each.unlabelled for each in own]
         write_array(folder / unlabelled_name(fold), built.blend(parts).astype(np.float16))
     salt = mean_has_salt(built, [None if each.has_salt is None else each.has_salt.unlabelled for each in needed])
     found = Predictions(
@@ -102,7 +103,7 @@ def post_process(place: Workplace, step: PostProcessStep) -> dict[str, Any]:
     Raises:
         InputError: an edit asks for has-salt probabilities, and nobody kept them.
     """
-    source = read_predictions(place.out / step.of)
+    source = read_predictions(place.out / step.of, data=place.data)
     has_salt = source.has_salt or (None, None)
     if step.needs_has_salt and source.has_salt is None:
         raise InputError.of(

@@ -23,7 +23,8 @@ from diapir.pipeline.workplace import Fold, Workplace, step_named
 from diapir.recipe.files import read_recipe
 from diapir.recipe.steps import PredictStep, Train
 from diapir.recipe.whole import Recipe
-from diapir.runs import locked_folder, provenance, read_json
+from diapir.record import provenance
+from diapir.runs import locked_folder, read_json
 from diapir.train.doctor import TrainingFailed
 from diapir.train.stop import Stopped
 from diapir.train.together import make_fabric

@@ -13,13 +13,14 @@ from diapir.nets.build import build_model
 from diapir.nets.framing import Frame, InputSpec
 from diapir.nets.weights import read_header, require_fit
 from diapir.pipeline.blending import mean_has_salt
-from diapir.pipeline.plan import FOLDS, RECIPE, RECORD, STEP, figures_of
+from diapir.pipeline.plan import FOLDS, RECIPE, STEP, figures_of
 from diapir.pipeline.predicting import stored_spec
 from diapir.pipeline.workplace import fold_folder, folds_of, trained_step
 from diapir.predict.build import BuiltBlend, stored_blend
 from diapir.predict.ensemble import Range
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, Step, sources
 from diapir.recipe.whole import Recipe
+from diapir.record import RECORD
 from diapir.train.sitting import stage_frame
 from diapir.train.snapshots import SNAPSHOTS, predicting_weights
 

@@ -1,19 +1,23 @@
 """What a run has to do: each step's identity, and whether it was done, was begun, or must be done again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
+from diapir.data.tiles import DataSet
 from diapir.faults import InputError
 from diapir.pipeline.bundle_files import MANIFEST
 from diapir.pipeline.workplace import folds_to_keep, held_out_folds, step_named
+from diapir.predict.comparing import HELD_OUT
 from diapir.recipe.nets import trained_encoder
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Step, Submit, Train, sources
 from diapir.recipe.whole import Recipe
+from diapir.record import RECORD
 from diapir.runs import json_digest, read_json, require_no_bundle_around, sha256_of_file, write_json
 
-RECIPE, FOLDS, RECORD = "recipe.yaml", "folds.csv", "record.json"
+RECIPE, FOLDS = "recipe.yaml", "folds.csv"
+SUBMISSION, PICTURE = "submission.csv", "tiles.png"
 STEP = "step.json"
 ROLLED_BACK = "rolled_back"
 """Folder of what was taken out of a run; no step can be called so."""
@@ -36,7 +40,7 @@ class Planned:
     state: State
 
 
-def plan_steps(recipe: Recipe, out: Path, *, data_digest: str) -> list[Planned]:
+def plan_steps(recipe: Recipe, out: Path, *, data: DataSet) -> list[Planned]:
     """Every step of a recipe, in order, with what the run's folder knows of it."""
     digests: dict[str, str] = {}
     planned = list[Planned]()
@@ -44,8 +48,8 @@ def plan_steps(recipe: Recipe, out: Path, *, data_digest: str) -> list[Planned]:
         inputs = {key: digests[name] for key, (name, _) in sources(step).items()}
         facts: dict[str, Any] = {"step": step.do, "settings": _settings(recipe, step), "inputs": inputs}
         if not inputs:
-            facts["data"] = data_digest
-        if isinstance(step, Train) and (files := _files(recipe.of_step(step))):
+            facts["data"] = data.digest
+        if isinstance(step, Train) and (files := named_files([recipe.of_step(step)])):
             facts["files"] = files
         digest = json_digest(facts)
         state = _state(out / step.name, digest)
@@ -54,13 +58,21 @@ def plan_steps(recipe: Recipe, out: Path, *, data_digest: str) -> list[Planned]:
             fuller = json_digest(facts | {"settings": facts["settings"] | {"folds_kept": held_out_folds(recipe)}})
             if _state(out / step.name, fuller) == "done":
                 digest, state = fuller, "done"
+        if isinstance(step, PseudoLabel) and state == "done" and _is_renamed(out, step):
+            state = "changed"
         digests[step.name] = digest
         # The record goes with the first step that is done again, whatever becomes of it.
-        is_open = any(one.state != "done" for one in planned) or not (out / RECORD).exists()
+        is_open = any(one.state != "done" for one in planned) or not _has_products(out, data)
         if isinstance(step, Submit) and state == "done" and is_open:
             state = "begun"
         planned.append(Planned(step, digest, state))
     return planned
+
+
+def _has_products(out: Path, data: DataSet) -> bool:
+    """Whether the last step's files are all there, for they lie outside of its folder."""
+    names = (RECORD, PICTURE, HELD_OUT, *([SUBMISSION] if len(data.unlabelled) else []))
+    return all((out / name).is_file() for name in names)
 
 
 def mark_begun(out: Path, planned: Planned) -> None:
@@ -128,11 +140,18 @@ def plan_text(planned: Sequence[Planned]) -> str:
     )
 
 
-def _files(own: Recipe) -> dict[str, str | None]:
-    """What the recipe of a train step names besides the data: path -> SHA-256, None where no file is."""
-    _, weights = trained_encoder(own.net) or ("", "pretrained")
-    named = [own.folds.groups, None if weights == "pretrained" else Path(weights)]
-    return {str(path): sha256_of_file(path) if path.is_file() else None for path in named if path is not None}
+def named_files(trained: Iterable[Recipe]) -> dict[str, str | None]:
+    """What the recipes of train steps name besides the data: path -> SHA-256, None where no file is."""
+    named = set[Path]()
+    for own in trained:
+        _, weights = trained_encoder(own.net) or ("", "pretrained")
+        named |= {path for path in (own.folds.groups, None if weights == "pretrained" else Path(weights)) if path}
+    return {str(path): sha256_of_file(path) if path.is_file() else None for path in sorted(named)}
+
+
+def _is_renamed(out: Path, step: PseudoLabel) -> bool:
+    """Whether the step that says so has another name now: the audit trail names it, though the labels stay the same."""
+    return bool(figures_of(out, step.name).get("of", step.of) != step.of)
 
 
 def _takes(step: Step) -> str:

@@ -1,5 +1,8 @@
 """Probabilities and other arrays in a run's folder."""
 
+import tokenize
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,12 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from diapir.faults import InputError
+from diapir.data.tiles import DataSet, TileSet
+from diapir.faults import Fault, InputError, raise_if_any
 from diapir.pipeline.workplace import Fold
 from diapir.runs import atomic_path
 
 ROWS, HELD_OUT, UNLABELLED = "held-out-rows.npy", "held-out.npy", "unlabelled.npy"
 HELD_OUT_HAS_SALT, UNLABELLED_HAS_SALT = "held-out-has-salt.npy", "unlabelled-has-salt.npy"
+AGAIN = "remove its folder, and run again"
+ODD_HEADER = (
+    *(KeyError, ValueError, TypeError, SyntaxError, tokenize.TokenError),
+    *(MemoryError, RecursionError, OverflowError, Warning),
+)
+"""What NumPy raises for headers of arrays that nobody writes."""
+_CHUNK = 1024
 
 
 class HasSalt(NamedTuple):
@@ -45,14 +56,17 @@ class Predictions:
     has_salt: HasSalt | None = None
 
 
-def read_predictions(folder: Path, fold: Fold = None) -> Predictions:
+def read_predictions(folder: Path, fold: Fold = None, *, data: DataSet | None = None) -> Predictions:
     """Predictions of a step; of the unlabelled tiles those of one fold's models alone, where a fold is named.
+
+    Args:
+        data: the tiles that they are of, where these are at hand: predictions that cannot be of them are refused.
 
     Raises:
         InputError: a file is absent or damaged.
     """
     is_kept = fold is None and all((folder / name).exists() for name in (HELD_OUT_HAS_SALT, UNLABELLED_HAS_SALT))
-    return Predictions(
+    found = Predictions(
         rows=read_array(folder / ROWS),
         held_out=read_array(folder / HELD_OUT),
         unlabelled=read_array(folder / unlabelled_name(fold)),
@@ -60,6 +74,40 @@ def read_predictions(folder: Path, fold: Fold = None) -> Predictions:
         if is_kept
         else None,
     )
+    if data is not None:
+        raise_if_any(_misfits(folder, found, data, fold=fold))
+    return found
+
+
+def _misfits(folder: Path, found: Predictions, data: DataSet, *, fold: Fold) -> Iterator[Fault]:
+    """What predictions of these tiles cannot be."""
+    if not are_rows(found.rows, data.labelled):
+        yield Fault(str(folder / ROWS), f"expected numbers of labelled tiles, found others: {AGAIN}")
+    sized: list[tuple[str, NDArray[Any], int]] = [
+        (HELD_OUT, found.held_out, len(found.rows)),
+        (unlabelled_name(fold), found.unlabelled, len(data.unlabelled)),
+    ]
+    for name, array, count in sized:
+        if not are_probabilities(array, (count, *data.labelled.images.shape[1:])):
+            yield Fault(str(folder / name), f"expected probabilities of {count} tiles, found others: {AGAIN}")
+    names = (HELD_OUT_HAS_SALT, UNLABELLED_HAS_SALT)
+    for name, array, (_, _, count) in zip(names, found.has_salt or (), sized, strict=False):
+        if not are_probabilities(array, (count,)):
+            yield Fault(str(folder / name), f"expected a probability for each of {count} tiles, found others: {AGAIN}")
+
+
+def are_rows(array: NDArray[Any], tiles: TileSet) -> bool:
+    """Whether an array holds numbers of some of the tiles."""
+    is_listed = array.ndim == 1 and array.dtype.kind in "iu"
+    return is_listed and bool(((array >= 0) & (array < len(tiles))).all())
+
+
+def are_probabilities(array: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    """Whether an array of that shape holds numbers from 0 to 1, looked at a few tiles at a time."""
+    if array.shape != shape or array.dtype.kind not in "fu":
+        return False
+    parts = (array[start : start + _CHUNK] for start in range(0, len(array), _CHUNK))
+    return all(bool(((part >= 0) & (part <= 1)).all()) for part in parts)
 
 
 def write_predictions(folder: Path, found: Predictions) -> None:
@@ -83,11 +131,13 @@ def read_array(path: Path) -> NDArray[Any]:
         InputError: the file is absent or damaged.
     """
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy reads on where a header is odd
+            array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
-        raise InputError.of(path, "expected this file, found none: remove its folder, and run again") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError.of(path, f"cannot be read ({error}): remove its folder, and run again") from None
+        raise InputError.of(path, f"expected this file, found none: {AGAIN}") from None
+    except (OSError, EOFError, *ODD_HEADER) as error:
+        raise InputError.of(path, f"cannot be read ({str(error)[:200]}): {AGAIN}") from None
     return array
 
 

@@ -9,9 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diapir.data.tiles import is_constant
+from diapir.data.tiles import TileSet, is_constant
 from diapir.faults import InputError
-from diapir.pipeline.predictions import read_array, read_predictions, write_array
+from diapir.pipeline.predictions import (
+    AGAIN,
+    are_probabilities,
+    are_rows,
+    read_array,
+    read_predictions,
+    write_array,
+)
 from diapir.pipeline.workplace import Fold, Workplace
 from diapir.recipe.steps import PseudoLabel
 from diapir.runs import write_text
@@ -41,7 +48,8 @@ def pseudo_label(place: Workplace, step: PseudoLabel, *, folds: tuple[int, ...],
     folder = place.out / step.name
     rows_of_audit, counts = [], {}
     for part, fold in enumerate(folds if step.leak_free or step.share_out else (None,)):
-        probability = read_predictions(place.out / step.of, fold if step.leak_free else None).unlabelled
+        own = fold if step.leak_free else None
+        probability = read_predictions(place.out / step.of, own, data=place.data).unlabelled
         sure = confidence(probability, low=step.low, high=step.high)
         rows = _chosen(step, probability, sure, place.data.unlabelled.images)
         # Dealt by the tile's own number: lists of several folds' models differ, and parts must not overlap.
@@ -70,7 +78,7 @@ def pseudo_label(place: Workplace, step: PseudoLabel, *, folds: tuple[int, ...],
     writer.writerow(["id", "model", "trains", "round", "confidence", "salt_share"])
     writer.writerows(rows_of_audit)
     write_text(folder / AUDIT, text.getvalue())
-    return {"round": number, "tiles": counts, "leak_free": step.leak_free}
+    return {"round": number, "of": step.of, "tiles": counts, "leak_free": step.leak_free}
 
 
 def _chosen(
@@ -100,15 +108,22 @@ def _per_tile(
     return np.concatenate([measure(probability[start : start + _CHUNK]) for start in starts])
 
 
-def read_pseudo_labels(folder: Path, fold: Fold) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def read_pseudo_labels(folder: Path, fold: Fold, *, tiles: TileSet) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Rows of unlabelled tiles, and their masks (n, h, w): uint8 of 0 and 1, or float16 probabilities.
 
     Args:
         fold: the fold that is to be trained; labels that were made for all folds serve every one.
+        tiles: the unlabelled ones.
+
+    Raises:
+        InputError: a file is absent or damaged, or is not of these tiles.
     """
     if not (folder / _name("rows", fold)).exists():
         fold = None
-    return np.asarray(read_array(folder / _name("rows", fold))), np.asarray(read_array(folder / _name("masks", fold)))
+    rows, masks = (read_array(folder / _name(what, fold)) for what in ("rows", "masks"))
+    if not are_rows(rows, tiles) or not are_probabilities(masks, (len(rows), *tiles.images.shape[1:])):
+        raise InputError.of(folder, f"expected labels of unlabelled tiles, found others: {AGAIN}")
+    return np.asarray(rows), np.asarray(masks)
 
 
 def _name(what: str, fold: Fold) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 
 from diapir.faults import InputError
 from diapir.pipeline.plan import (
+    PICTURE,
     RECIPE,
-    RECORD,
     ROLLED_BACK,
+    SUBMISSION,
     Planned,
     own_tiles,
     plan_steps,
@@ -17,11 +18,11 @@ from diapir.pipeline.plan import (
     require_no_bundle,
 )
 from diapir.pipeline.run import open_run_data, run_recipe
-from diapir.pipeline.submitting import PICTURE, SUBMISSION
 from diapir.predict.comparing import HELD_OUT
 from diapir.recipe.files import check_recipe, read_recipe, write_recipe
 from diapir.recipe.steps import PseudoLabel, dependents, sources
 from diapir.recipe.whole import Recipe
+from diapir.record import RECORD
 from diapir.runs import locked_folder, write_text
 
 
@@ -62,13 +63,13 @@ def plan_rollback(run: Path, step: str, *, data_path: Path | None, skip_bad: boo
         listed = ", ".join(rounds) or "none"
         raise InputError.of(run, f"expected a pseudo-label step of its recipe ({listed}), found '{step}'")
     data, _ = open_run_data(before, own_tiles(run, data_path), skip_bad=skip_bad)
-    if any(one.state == "changed" for one in plan_steps(before, run, data_digest=data.digest)):
+    if any(one.state == "changed" for one in plan_steps(before, run, data=data)):
         raise InputError.of(
             "--data", f"these are not the data that {run} was made from, or its recipe was changed: name those it had"
         )
     dropped = dependents(before.all_steps, step)
     after = _without(before, dropped)
-    left = tuple(plan_steps(after, run, data_digest=data.digest))
+    left = tuple(plan_steps(after, run, data=data))
     folder = run / ROLLED_BACK
     number = next(one for one in range(1, 10**6) if not (folder / f"{step}-{one}").exists())
     names = tuple(one.name for one in before.all_steps[:-1] if one.name in dropped)

@@ -25,13 +25,15 @@ from diapir.pipeline.blending import blend, post_process
 from diapir.pipeline.mosaics import mosaics_of
 from diapir.pipeline.plan import (
     FOLDS,
+    PICTURE,
     RECIPE,
-    RECORD,
+    SUBMISSION,
     SURVEY_TILES,
     Planned,
     figures_of,
     mark_begun,
     mark_done,
+    named_files,
     plan_steps,
     plan_text,
     require_no_bundle,
@@ -40,7 +42,7 @@ from diapir.pipeline.plan import (
 from diapir.pipeline.predicting import predict
 from diapir.pipeline.predictions import read_predictions
 from diapir.pipeline.pseudo import pseudo_label
-from diapir.pipeline.submitting import PICTURE, SUBMISSION, interval_text, submit
+from diapir.pipeline.submitting import interval_text, submit
 from diapir.pipeline.training import require_unlabelled, train
 from diapir.pipeline.workplace import Workplace, folds_of, folds_to_keep, held_out_folds
 from diapir.predict.submission import write_submission
@@ -50,7 +52,8 @@ from diapir.recipe.nets import trained_encoder
 from diapir.recipe.smoke import LABELLED, UNLABELLED
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Submit, Train, round_of
 from diapir.recipe.whole import Recipe
-from diapir.runs import locked_folder, provenance, read_record, write_json, write_text
+from diapir.record import RECORD, provenance, read_record
+from diapir.runs import locked_folder, write_json, write_text
 from diapir.train.stop import stop_requests
 from diapir.train.together import end_helpers, make_fabric
 from diapir.train.tracking import TrackerName, require_trackers
@@ -103,7 +106,7 @@ def run_recipe(
             require_trackers(tracker_names)
         data, truth = open_run_data(recipe, data_path, skip_bad=skip_bad)
         require_unlabelled(recipe, data)
-        plan = plan_steps(recipe, out, data_digest=data.digest)
+        plan = plan_steps(recipe, out, data=data)
         if first and not update and any(one.state == "changed" for one in plan):
             raise InputError.of(
                 out,
@@ -151,7 +154,7 @@ def require_one_way(*, devices: int, side_by_side: int | None, scheduler: str | 
 def show_plan(recipe: Recipe, out: Path, *, data_path: Path | None, skip_bad: bool = False) -> str:
     """What `run_recipe` would do in `out`, a line a step; nothing is written."""
     data, _ = open_run_data(recipe, data_path, skip_bad=skip_bad)
-    return plan_text(plan_steps(recipe, out, data_digest=data.digest))
+    return plan_text(plan_steps(recipe, out, data=data))
 
 
 def summary(record: dict[str, Any], out: Path) -> str:
@@ -311,11 +314,16 @@ def do_step(place: Workplace, planned: Planned, *, stop_asked: Callable[[], int 
             return post_process(place, step)
         case Submit():
             wanted = threshold_of(recipe, step)
-            figures = submit(place, read_predictions(place.out / step.of), wanted=wanted)
+            figures = submit(place, read_predictions(place.out / step.of, data=place.data), wanted=wanted)
             write_json(place.out / RECORD, _record(place, figures, identity=planned.digest))
             return figures
         case _:
             assert_never(step)
+
+
+def _listed(value: Any) -> list[Any]:
+    """What a step noted, which an earlier version did not."""
+    return [each for each in value if isinstance(each, int | str)] if isinstance(value, list) else []
 
 
 def _record(place: Workplace, figures: dict[str, Any], *, identity: str) -> dict[str, Any]:
@@ -325,7 +333,7 @@ def _record(place: Workplace, figures: dict[str, Any], *, identity: str) -> dict
     found = {name: figures_of(place.out, name, keys=["train_minutes", "epochs"]) for name in trained}
     folds = sorted({fold for step in trained.values() for fold in folds_of(recipe, step) if fold is not None})
     devices, threads, processors = (
-        sorted({value for each in found.values() for value in each.get(key, ())})
+        sorted({value for each in found.values() for value in _listed(each.get(key))}, key=str)
         for key in ("devices", "threads", "processors")
     )
     return {
@@ -340,6 +348,7 @@ def _record(place: Workplace, figures: dict[str, Any], *, identity: str) -> dict
         "device": ", ".join(devices) or str(place.fabric.device),
         "threads": threads,
         "processors": processors or [provenance()["processor"]],
+        "files": named_files(_trained(recipe)),
         # What the source counted before skipping and choosing gives way to what was used.
         "data": data.record
         | {"digest": data.digest, "labelled": len(data.labelled), "unlabelled": len(data.unlabelled)},

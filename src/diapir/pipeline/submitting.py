@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from diapir.data.tiles import known_alone
 from diapir.metrics import bootstrap_interval, mask_scores
+from diapir.pipeline.plan import PICTURE, SUBMISSION
 from diapir.pipeline.predictions import Predictions
 from diapir.pipeline.workplace import Workplace
 from diapir.predict.calibration import calibration_table
@@ -18,7 +19,6 @@ from diapir.predict.threshold import CANDIDATES, best_threshold, candidate_score
 from diapir.recipe.steps import PseudoLabel, sources
 from diapir.recipe.whole import Recipe
 
-SUBMISSION, PICTURE = "submission.csv", "tiles.png"
 _Number = NDArray[np.float64]
 
 

@@ -26,7 +26,7 @@ from diapir.pipeline.workplace import (
     step_named,
     training_part,
 )
-from diapir.recipe.steps import LABELLED, Train
+from diapir.recipe.steps import LABELLED, PseudoLabel, Train
 from diapir.recipe.whole import Recipe
 from diapir.runs import locked_folder
 from diapir.train.epoch_log import Record, read_log
@@ -43,21 +43,21 @@ LEAVING_S = 60.0
 
 
 def require_unlabelled(recipe: Recipe, data: DataSet) -> None:
-    """Refuse train steps that ask for unlabelled tiles of a data set that has none.
+    """Refuse steps that ask for unlabelled tiles of a data set that has none: before a teacher is trained for days.
 
     Raises:
         InputError: naming each of them.
     """
-    asking = [(step.name, recipe.of_step(step).semi) for step in recipe.all_steps if isinstance(step, Train)]
-    raise_if_any(
-        Fault(
-            f"step {name}",
-            f"semi.kind '{semi.kind}' learns from unlabelled tiles too, and the data have none to use; add some, or "
-            "set semi to null",
-        )
-        for name, semi in asking
-        if semi is not None and not len(_learnable(data.unlabelled, recipe))
-    )
+    faults = []
+    for step in recipe.all_steps:
+        semi = recipe.of_step(step).semi if isinstance(step, Train) else None
+        if semi is not None and not len(_learnable(data.unlabelled, recipe)):
+            what = f"semi.kind '{semi.kind}' learns from unlabelled tiles too, and the data have none to use"
+            faults.append(Fault(f"step {step.name}", f"{what}; add some, or set semi to null"))
+        if isinstance(step, PseudoLabel) and not len(data.unlabelled):
+            what = "it labels unlabelled tiles, and the data have none; add some, or take the step out"
+            faults.append(Fault(f"step {step.name}", what))
+    raise_if_any(faults)
 
 
 def train(place: Workplace, step: Train, *, digest: str, stop_asked: Callable[[], int | None]) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _training_tiles(place: Workplace, step: Train, fold: FoldNumber, *, name: st
             assert tiles.masks is not None
             parts.append((tiles, tiles.masks))
         else:
-            rows, masks = read_pseudo_labels(place.out / source, fold)
+            rows, masks = read_pseudo_labels(place.out / source, fold, tiles=data.unlabelled)
             parts.append((data.unlabelled.take(rows), masks))
     images = np.concatenate([tiles.images for tiles, _ in parts])
     if len(images) < 2:

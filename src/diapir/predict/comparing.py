@@ -17,10 +17,14 @@ from diapir.data.tiles import TileSet, coverage_classes
 from diapir.faults import InputError
 from diapir.predict.gain import Gain, paired_gain
 from diapir.recipe.files import read_recipe
-from diapir.runs import read_record, write_text
+from diapir.record import read_record
+from diapir.runs import write_text
 
 HELD_OUT = "held-out.csv"
+ABSENT = "absent"
+"""Said of a value that one of two mappings lacks."""
 _COLUMNS = ("id", "depth_m", "coverage_class", "boundary_px", "score")
+_ENVIRONMENT = ("device", "precision", "processors", "threads")
 _DEPTH_BAND_M = 200
 _BOUNDARY_PX = (1, 50, 100, 150)
 # Both tails of 5 %, and a chance of 80 % to see a difference that is there (Cohen 1988, section 2.4).
@@ -98,19 +102,24 @@ def print_comparison(first: Path, second: Path, console: Console) -> None:
 
 def what_differs(first: Path, second: Path) -> list[str]:
     """Settings, data and environment in which two finished runs differ, a line each."""
-    records = [read_record(run, keys=("data", "provenance")) for run in (first, second)]
-    settings = [read_recipe(run / "recipe.yaml").model_dump(mode="json") for run in (first, second)]
+    one, other = (
+        {"recipe": read_recipe(run / "recipe.yaml").model_dump(mode="json")}
+        | what_went_in(read_record(run, keys=("data", "provenance")))
+        for run in (first, second)
+    )
     lines = []
-    for title, (one, other) in (
-        ("recipe", settings),
-        ("data", [record["data"] for record in records]),
-        ("environment", [record["provenance"] for record in records]),
-    ):
-        different = settings_that_differ(one, other)
+    for title in one:
+        different = settings_that_differ(one[title], other[title])
         lines += [f"{title} {key}: {before} -> {after}" for key, before, after in different]
-        if not different:
+        if not different and one[title]:
             lines.append(f"{title}: the same")
     return lines
+
+
+def what_went_in(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a finished run was made of besides its recipe: data, other files that the recipe names, and environment."""
+    around = {key: record[key] for key in _ENVIRONMENT if key in record}
+    return {"data": record["data"], "files": record.get("files", {}), "environment": record["provenance"] | around}
 
 
 def settings_that_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -186,4 +195,4 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(flat: Mapping[str, Any], key: str) -> str:
-    return repr(flat[key]) if key in flat else "absent"
+    return repr(flat[key]) if key in flat else ABSENT

@@ -1,26 +1,18 @@
 """The table of results: what the teams of 2018 reported, and what our runs reached, from their records alone."""
 
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.runs import read_json
+from diapir.record import RECORD, is_number, read_record
 
-_NEEDED: dict[str, Callable[[Any], bool]] = {
-    "recipe": lambda value: isinstance(value, str),
-    "score": lambda value: _is_number(value),
-    "interval_95": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)),
-    "score_kind": lambda value: isinstance(value, str),
-    "train_minutes": lambda value: _is_number(value),
-    "folds_held_out": lambda value: isinstance(value, list),
-    "device": lambda value: isinstance(value, str),
-    "provenance": lambda value: isinstance(value, dict) and {"cores", "processor"} <= set(value),
-}
-"""Keys of a record that the page is made of, and whether a value will do."""
+_KEYS = (
+    "recipe", "score", "interval_95", "score_kind", "train_minutes", "folds_held_out", "device", "provenance"
+)  # fmt: skip
 
 _HEAD = """\
 # Results on the competition's tiles
@@ -48,10 +40,9 @@ def results_page(folder: Path) -> str:
     Raises:
         InputError: there is no record, one of them lacks something, or the published figures cannot be read.
     """
-    records = {path.parent.name: read_json(path) for path in sorted(folder.glob("*/record.json"))}
+    records = _read_records(folder)
     if not records:
         raise InputError.of(folder, "expected folders with a record.json in each, found none; name such as results/tgs")
-    raise_if_any(fault for name, record in records.items() for fault in _gaps(record, folder / name / "record.json"))
     published = _read_published(folder.parent / "published.yaml")
     system_of = {name: _system(name, published) for name in [*published, *records]}
     # Each system is followed by its smaller variants; what nobody published comes last.
@@ -65,17 +56,20 @@ def results_page(folder: Path) -> str:
     return "\n".join([_HEAD, *rows, "", *notes, *told]) + "\n"
 
 
-def _gaps(record: object, path: Path) -> Iterator[Fault]:
-    """What a record lacks, or has in a form that no figure can be made of."""
-    for key, known in _NEEDED.items():
-        if not isinstance(record, dict) or key not in record:
-            yield Fault(str(path), f"expected the key '{key}', found none")
-        elif not known(record[key]):
-            yield Fault(str(path), f"expected under '{key}' what a run writes there, found {reprlib.repr(record[key])}")
+def _read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The record of each recipe.
 
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    Raises:
+        InputError: every fault of every record.
+    """
+    records, faults = dict[str, dict[str, Any]](), list[Fault]()
+    for path in sorted(folder.glob(f"*/{RECORD}")):
+        try:
+            records[path.parent.name] = read_record(path.parent, keys=_KEYS)
+        except InputError as error:
+            faults += error.faults
+    raise_if_any(faults)
+    return records
 
 
 def _system(name: str, published: Mapping[str, object]) -> str:
@@ -116,6 +110,6 @@ def _read_published(path: Path) -> dict[str, dict[str, Any]]:
         Fault(f"{path}: {name}.{key}", f"expected a number or null, found {reprlib.repr(facts[key])}")
         for name, facts in raw.items()
         for key in ("local", "public", "private")
-        if facts[key] is not None and not _is_number(facts[key])
+        if facts[key] is not None and not is_number(facts[key])
     )
     return {str(name): facts for name, facts in raw.items()}

@@ -15,7 +15,8 @@ from diapir.data.tiles import TILE, coverage_classes
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.metrics import bootstrap_interval, mask_scores
 from diapir.predict.submission import Submission, mask_faults, read_submission
-from diapir.runs import provenance, sha256_of_file, write_json
+from diapir.record import provenance
+from diapir.runs import sha256_of_file, write_json
 
 TRUTH_NAMES = ("truth.csv", "truth.csv.gz", "train.csv", "train.csv.gz")
 """Files that a folder of truth may hold; the first that is there is taken."""

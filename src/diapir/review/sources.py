@@ -10,10 +10,11 @@ from typing import Any
 from diapir.data.tiles import is_prepared
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.pipeline.bundle_files import MANIFEST
-from diapir.pipeline.plan import RECIPE, RECORD, own_tiles, require_finished
+from diapir.pipeline.plan import RECIPE, own_tiles, require_finished
 from diapir.recipe.files import read_recipe
 from diapir.recipe.whole import Recipe
-from diapir.runs import read_json, read_record
+from diapir.record import RECORD, read_record
+from diapir.runs import read_json
 from diapir.volume.store import Grid, Store, open_store
 
 _KEYS = ("recipe_digest", "threshold", "score", "interval_95", "score_kind", "data")
@@ -185,9 +186,7 @@ def _open_run(name: str, path: Path, data: Mapping[str, Path]) -> RunSource:
     recipe, record = read_recipe(path / RECIPE), read_record(path, keys=_KEYS)
     if record["recipe_digest"] != recipe.digest:
         raise InputError.of(path, f"its {RECORD} and {RECIPE} do not belong together; use another copy of the run")
-    if not isinstance(record["data"], dict):
-        raise InputError.of(path / RECORD, "expected in it what data the run was made of; use another copy of the run")
-    named = data.get(str(record["data"].get("digest")))
+    named = data.get(record["data"]["digest"])
     return RunSource(name, path, recipe, MappingProxyType(record), own_tiles(path, named))
 
 

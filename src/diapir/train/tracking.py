@@ -8,6 +8,8 @@ from typing import Any, Literal, assert_never
 
 from diapir.faults import Fault, raise_if_any
 
+TENSORBOARD = "tensorboard_logs"
+"""Folder of a run; no step can be called so."""
 TrackerName = Literal["mlflow", "tensorboard"]
 Tracker = Callable[[Mapping[str, Any]], None]
 
@@ -44,7 +46,7 @@ def _open_tracker(name: TrackerName, folder: Path, *, run_name: str) -> Tracker:
             return lambda record: mlflow.log_metrics(_numbers(record), step=record["total_epochs"], run_id=run_id)
         case "tensorboard":
             writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(
-                str(folder / "tensorboard" / run_name)
+                str(folder / TENSORBOARD / run_name)
             )
 
             def write(record: Mapping[str, Any]) -> None:

@@ -19,7 +19,8 @@ from rich.progress import track
 from zarr.codecs import ZstdCodec
 
 from diapir.faults import InputError
-from diapir.runs import atomic_folder, json_digest, provenance, require_new_folder, sha256_of_file, sync
+from diapir.record import provenance
+from diapir.runs import atomic_folder, json_digest, require_new_folder, sha256_of_file, sync
 from diapir.volume.geometry import NO_TRACE, Geometry, coordinates, find_geometry
 from diapir.volume.greys import amplitude_limit
 from diapir.volume.segy import Segy, file_header, open_segy, raw_headers, samples, traces, trailer

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import track
 
 from diapir.faults import InputError
+from diapir.record import provenance
 from diapir.runs import (
     atomic_folder,
     json_digest,
-    provenance,
     require_new_folder,
     require_outside,
     sha256_of_file,

@@ -14,11 +14,11 @@ from diapir.data.tiles import TILE
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.pipeline.bundle import Model, open_model
 from diapir.pipeline.survey_tiles import Precision, mask_threshold
+from diapir.record import provenance
 from diapir.runs import (
     LOCK,
     json_digest,
     locked_folder,
-    provenance,
     read_json,
     require_no_bundle_around,
     require_outside,

@@ -15,7 +15,8 @@ from diapir.faults import InputError
 from diapir.pipeline.bundle import Model, open_model
 from diapir.pipeline.members import needed_files
 from diapir.pipeline.survey_tiles import Floats, Precision, Predict, mask_threshold, tile_predictor
-from diapir.runs import json_digest, provenance, sha256_of_file, write_text
+from diapir.record import provenance
+from diapir.runs import json_digest, sha256_of_file, write_text
 from diapir.train.together import make_fabric
 from diapir.volume.greys import to_grey
 from diapir.volume.line_numbers import Direction

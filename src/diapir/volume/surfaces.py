@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.runs import atomic_folder, provenance, require_new_folder, require_outside, write_json
+from diapir.record import provenance
+from diapir.runs import atomic_folder, require_new_folder, require_outside, write_json
 from diapir.volume.bodies import (
     Strip,
     find_runs,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diapir.data.tiles import UNKNOWN, TileSet, known_alone
-from diapir.pipeline.submitting import PICTURE
+from diapir.pipeline.plan import PICTURE
 from diapir.review.report.images import (
     ADDED,
     MISSED,

@@ -19,8 +19,9 @@ from diapir.predict.comparing import HELD_OUT, read_held_out
 from diapir.recipe.files import read_recipe
 from diapir.recipe.steps import PostProcessStep, sources
 from diapir.recipe.whole import Recipe
+from diapir.record import read_record
 from diapir.review.report.markup import shortened
-from diapir.runs import read_json, read_record
+from diapir.runs import read_json
 
 OpenData = Callable[[Recipe, Path | None], DataSet]
 """The data set of a recipe, from a folder or made by itself, without tiles that are faulty."""
@@ -111,7 +112,7 @@ def read_run(folder: Path, *, name: str, data_path: Path | None, open_data: Open
         InputError: it is not finished, or what it keeps is damaged.
     """
     require_finished(folder)
-    recipe, record = read_recipe(folder / RECIPE), _sound_record(folder)
+    recipe, record = read_recipe(folder / RECIPE), read_record(folder, keys=_KEYS)
     facts = list(read_held_out(folder).values()) if (folder / HELD_OUT).is_file() else []
     found = _read_found(folder, recipe, count=len(facts))
     data = _find_data(folder, recipe, record, data_path=data_path, open_data=open_data)
@@ -176,23 +177,6 @@ def number(value: Any) -> float | None:
 def mapping(value: Any) -> dict[str, Any]:
     """A mapping as it is, and an empty one for anything else: of facts that an older run may have in another form."""
     return value if isinstance(value, dict) else {}
-
-
-def _sound_record(folder: Path) -> dict[str, Any]:
-    record = read_record(folder, keys=_KEYS)
-    interval = record["interval_95"]
-    is_sound = (
-        all(isinstance(record[key], str) for key in ("recipe", "score_kind"))
-        and all(0 <= (number(record[key]) or 0) <= 1 and number(record[key]) is not None for key in _SHARES)
-        and isinstance(interval, list)
-        and len(interval) == 2
-        and all(number(end) is not None for end in interval)
-        and all(isinstance(record[key], dict) for key in ("data", "provenance"))
-    )
-    if not is_sound:
-        what = "expected the record of a finished run, found other values in it; use another copy of the run"
-        raise InputError.of(folder / "record.json", what)
-    return record
 
 
 def _read_found(folder: Path, recipe: Recipe, *, count: int) -> Found | str:

@@ -14,10 +14,11 @@ from diapir.data.tiles import UNKNOWN
 from diapir.faults import InputError
 from diapir.pipeline.bundle import Model, open_model, write_bundle
 from diapir.pipeline.fine_tuning import start_from_bundle
-from diapir.pipeline.plan import FOLDS, RECORD
+from diapir.pipeline.plan import FOLDS
 from diapir.pipeline.run import run_recipe
 from diapir.recipe.files import check_recipe, read_recipe
 from diapir.recipe.whole import Recipe
+from diapir.record import RECORD
 from diapir.review.corrections.merging import Mask
 from diapir.review.corrections.records import CorrectionStore
 from diapir.review.corrections.subjects import Subject, SurveySubject, TileSubject

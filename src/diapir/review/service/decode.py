@@ -2,7 +2,6 @@
 
 import io
 import tempfile
-import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from diapir.data.png import decode_image, image_size
 from diapir.data.tiles import TILE
 from diapir.faults import InputError
+from diapir.pipeline.predictions import ODD_HEADER
 from diapir.review.service.limits import is_taken
 from diapir.review.service.refusals import words_of
 from diapir.review.service.tiff import read_directory, read_pixels
@@ -42,11 +42,6 @@ _BEGINNINGS: tuple[tuple[bytes, Kind], ...] = (
     (b"\x93NUMPY", "npy"),
 )
 _LONGEST_NPY_HEADER = 4096
-# What NumPy raises for headers that nobody writes.
-_ODD_HEADER = (
-    *(KeyError, ValueError, TypeError, SyntaxError, tokenize.TokenError),
-    *(MemoryError, RecursionError, OverflowError, Warning),
-)
 _NPY_VERSIONS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -140,7 +135,7 @@ def _npy_values(content: bytes, *, most_pixels: int) -> NDArray[Any]:
     try:
         read_header = _NPY_VERSIONS[np.lib.format.read_magic(file)]
         shape, is_fortran, kind = read_header(file, max_header_size=_LONGEST_NPY_HEADER)
-    except _ODD_HEADER as error:
+    except ODD_HEADER as error:
         reason = str(error).partition("\n")[0][:200]
         raise InputError.of("", f"its header cannot be read ({type(error).__name__}: {reason}); {again}") from None
     if kind.kind not in "iuf" or kind.itemsize > 8:
