@@ -1,6 +1,7 @@
 """Connections that ask for nothing, or never to the end, on a real socket."""
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -35,6 +36,16 @@ def test_who_does_not_ask_to_the_end_is_not_waited_for(port: int, sent: bytes) -
     start_s = time.monotonic()
     assert raw_exchange(port, sent, timeout_s=10) == b""
     assert 0.2 < time.monotonic() - start_s < 8
+
+
+@pytest.mark.parametrize(
+    "sent", [b"NO HTTP\r\n\r\n", ASKED[:-2] + b"Host: other\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n"]
+)
+def test_what_is_no_http_is_refused_in_the_words_of_all_refusals(port: int, sent: bytes) -> None:
+    head, _, body = raw_exchange(port, sent, timeout_s=10).partition(b"\r\n\r\n")
+    assert status_of(head) == 400
+    assert b"Content-Type: application/json" in head
+    assert json.loads(body).keys() == {"detail"}
 
 
 def test_headers_that_trickle_in_are_not_waited_for(port: int) -> None:

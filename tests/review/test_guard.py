@@ -205,6 +205,17 @@ def test_other_names_and_pages_are_refused_before_the_application() -> None:
         assert asked.post("/size", headers={"Origin": "http://localhost"}).status_code == 200
 
 
+def test_head_is_answered_as_get_is_without_its_body(port: int) -> None:
+    whole, head = (
+        raw_exchange(port, method + b" /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        for method in (b"GET", b"HEAD")
+    )
+    assert status_of(whole) == status_of(head) == 200
+    assert whole.endswith(b"\r\n\r\npage")
+    assert head.endswith(b"\r\n\r\n")
+    assert b"content-length: 4" in head.lower()
+
+
 @pytest.mark.parametrize("hosts", [b"", b"Host: localhost\r\nHost: evil.example\r\n"])
 def test_a_request_has_one_name(port: int, hosts: bytes) -> None:
     assert status_of(raw_exchange(port, b"GET / HTTP/1.0\r\n" + hosts + b"\r\n")) in (400, 421)

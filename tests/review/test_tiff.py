@@ -86,12 +86,20 @@ def test_differences_along_rows_are_undone() -> None:
     assert (read(bytes(moved)) == values).all()
 
 
+def test_a_second_page_is_told() -> None:
+    file, pages = io.BytesIO(), [Image.fromarray(np.zeros((9, 9), np.uint8)) for _ in range(2)]
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    with pytest.raises(ValueError, match="expected one page, found another behind it"):
+        read(file.getvalue())
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({256: (4, [0])}, "expected pixels"),
         ({257: (4, [0])}, "expected pixels"),
         ({277: (3, [3])}, "one grey channel"),
+        ({277: (3, [3]), 258: (3, [8, 8, 8])}, "one grey channel, found 3; save it as grey TIFF"),
         ({262: (3, [3])}, "one grey channel"),
         ({262: (3, [])}, "tag 262"),
         ({258: (3, [1])}, "found 1 bits"),

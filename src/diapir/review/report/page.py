@@ -62,8 +62,7 @@ def write_report(runs: Sequence[Path], out: Path, *, data_path: Path | None = No
     page = _page(views, surveys, parent=ancestor)
     write_text(out, page)
     shown = ", ".join([*(view.name for view in views), *(view.name for view in surveys)])
-    lacking = [view.name for view in views if view.tiles is None]
-    note = f"; without tiles of {', '.join(lacking)}: name their data with --data" if lacking else ""
+    note = "".join(f"; without tiles of {view.name}: {view.why_no_tiles}" for view in views if view.tiles is None)
     return f"{out}: report of {shown}, {len(page.encode()) / 1e6:.1f} MB{note}"
 
 

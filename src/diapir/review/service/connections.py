@@ -1,6 +1,7 @@
 """Connections under bounds: how many there are, and how long each may take until it has asked for something."""
 
 import asyncio
+import json
 from typing import ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -8,6 +9,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from diapir.review.service.limits import USUAL, Limits
 
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+_NO_HTTP = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
 
 
 class BoundedHttp(H11Protocol):
@@ -33,6 +37,12 @@ class BoundedHttp(H11Protocol):
         super().data_received(data)
         if self._is_asked():
             self._stop_clock()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP as every refusal is worded: uvicorn's own is plain text."""
+        body = json.dumps({"detail": msg}).encode()
+        self.transport.write(_NO_HTTP % len(body) + body)
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request, unless it was sent behind the last one."""

@@ -63,6 +63,9 @@ def read_directory(content: bytes, *, most_pixels: int) -> Directory:
         ValueError: it is no such TIFF, or what it says cannot be.
     """
     order, tags = _read_tags(content)
+    # First, for other images have a number of bits for each channel, and no single one.
+    if (channels := _number(content, tags, _CHANNELS, order)) != 1:
+        raise ValueError(f"expected one grey channel, found {channels}; save it as grey TIFF without compression")
     one = {tag: _number(content, tags, tag, order) for tag in (_WIDTH, _HEIGHT, *_DEFAULTS, _COLOURS)}
     _require_plain(one, tags)
     bits, sample_format = one[_BITS], one[_SAMPLE_FORMAT]
@@ -118,6 +121,8 @@ def _read_tags(content: bytes) -> tuple[Order, dict[int, tuple[int, int, int]]]:
         entry = place + 2 + 12 * number
         tag, kind, amount = struct.unpack_from(f"{order}HHI", content, entry)
         tags[tag] = (kind, amount, entry + 8)
+    if any(content[place + 2 + 12 * count :][:4]):
+        raise ValueError("expected one page, found another behind it; save each by itself")
     return order, tags
 
 
@@ -150,8 +155,8 @@ def _require_plain(one: Mapping[int, int], tags: Mapping[int, Any]) -> None:
     faults = []
     if one[_WIDTH] < 1 or one[_HEIGHT] < 1:
         faults.append(f"expected pixels, found {one[_WIDTH]} x {one[_HEIGHT]}")
-    if one[_CHANNELS] != 1 or one[_COLOURS] != 1:
-        faults.append(f"expected one grey channel, 0 for black, found {one[_CHANNELS]} of kind {one[_COLOURS]}")
+    if one[_COLOURS] != 1:
+        faults.append(f"expected one grey channel, 0 for black, found one of kind {one[_COLOURS]}")
     if (one[_BITS], one[_SAMPLE_FORMAT]) not in _KINDS:
         faults.append(
             f"expected numbers of 8 or 16 bits, or 32 with sign or as floats, found {one[_BITS]} bits of format "
