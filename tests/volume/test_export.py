@@ -89,6 +89,21 @@ def test_the_mask_after_the_checks_can_be_written(tmp_path: Path) -> None:
         export_segy(store.path, tmp_path / "p.sgy", surfaces=tmp_path / "surfaces")
 
 
+@pytest.mark.parametrize("kept", [1, -1])
+def test_edits_that_lost_lines_are_refused(tmp_path: Path, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diapir.volume.surfaces.draw_pictures", lambda *arguments, **named: None)
+    store, _ = salt_of_segy(tmp_path)
+    extract_surfaces(store.path, tmp_path / "surfaces")
+    file = tmp_path / "surfaces" / "edits" / "floating-bits.csv"
+    whole = file.read_text()
+    file.write_text("".join(whole.splitlines(keepends=True)[:kept]))
+    with pytest.raises(InputError, match=r"bits\.csv: expected \d+ pieces of \d+ voxels.*use another copy"):
+        export_segy(store.path, tmp_path / "salt.sgy", surfaces=tmp_path / "surfaces")
+    assert not (tmp_path / "salt.sgy").exists()
+    file.write_text(whole)
+    export_segy(store.path, tmp_path / "salt.sgy", surfaces=tmp_path / "surfaces")
+
+
 def test_the_checks_of_another_model_s_salt_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diapir.volume.surfaces.draw_pictures", lambda *arguments, **named: None)
     store, _ = salt_of_segy(tmp_path)

@@ -1,7 +1,7 @@
 """Stores back into SEG-Y files: every byte of the source's headers, and other samples."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -15,7 +15,7 @@ from diapir.runs import read_json, require_file_place, require_outside, sha256_o
 from diapir.volume.chunk_files import missing_files
 from diapir.volume.geometry import NO_TRACE
 from diapir.volume.labelled_section import LabelledSection
-from diapir.volume.salt_checks import edited_mask, read_edits
+from diapir.volume.salt_checks import Edit, edited_mask, read_edits
 from diapir.volume.segy_format import FORMATS, Order, SampleFormat
 from diapir.volume.segy_write import Block, write_segy
 from diapir.volume.store import STRIP, Lines, Store, array_of, open_store, read_array, read_rows, read_volume
@@ -137,12 +137,19 @@ def _source_format(store: Store) -> tuple[SampleFormat, Order]:
 def _reader(store: Store, name: str, *, surfaces: Path | None, drawn: Sequence[LabelledSection]) -> _Read:
     read: _Read = partial(read_volume, store, name)
     if surfaces is not None:
-        _require_own_checks(store, surfaces)
-        read = partial(edited_mask, store, read_edits(surfaces / EDITS, store.grid))
+        checks = _own_checks(store, surfaces)
+        edits = read_edits(surfaces / EDITS, store.grid)
+        raise_if_any(_cut_edits(surfaces, checks, edits))
+        read = partial(edited_mask, store, edits)
     return partial(_with_drawn, read, drawn) if drawn else read
 
 
-def _require_own_checks(store: Store, surfaces: Path) -> None:
+def _own_checks(store: Store, surfaces: Path) -> dict[str, dict[str, Any]]:
+    """What surfaces of this very store say of each check, with all the files that they name.
+
+    Raises:
+        InputError: there are none, or of another store, or a file is gone.
+    """
     facts = read_json(surfaces / FACTS)
     source = facts.get("source") if isinstance(facts, dict) else None
     if not isinstance(source, dict):
@@ -154,13 +161,28 @@ def _require_own_checks(store: Store, surfaces: Path) -> None:
             surfaces, f"expected surfaces of {store.path}, found those of another store; make them anew"
         )
     checks = facts.get("checks")
-    made = [check for check in checks.values() if isinstance(check, dict)] if isinstance(checks, dict) else []
-    kept = [check.get("kept_in") for check in made]
+    told = checks if isinstance(checks, dict) else {}
+    made = {name: check for name, check in told.items() if isinstance(check, dict)}
+    kept = [check.get("kept_in") for check in made.values()]
     raise_if_any(
         Fault(str(surfaces / name), "expected what a check changed, found no such file: make the surfaces anew")
         for name in kept
         if isinstance(name, str) and not (surfaces / name).is_file()
     )
+    return made
+
+
+def _cut_edits(surfaces: Path, checks: Mapping[str, Mapping[str, Any]], edits: Sequence[Edit]) -> Iterator[Fault]:
+    """Edits with another number of pieces or voxels than their check made, as of a file that lost lines."""
+    for edit in edits:
+        check, found = checks.get(edit.name, {}), (edit.num_pieces, edit.num_voxels)
+        made = tuple(check.get(count, 0) for count in ("pieces", "voxels"))
+        if made != found:
+            yield Fault(
+                str(surfaces / EDITS / f"{edit.name}.csv"),
+                f"expected {made[0]} pieces of {made[1]} voxels in all, as {FACTS} says, found {found[0]} of "
+                f"{found[1]}; use another copy, or run diapir survey surfaces again",
+            )
 
 
 def _with_drawn(read: _Read, drawn: Sequence[LabelledSection], *, inlines: Lines, crosslines: Lines) -> NDArray[Any]:
