@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from distributed import Status, Worker
+from distributed.comm.core import CommClosedError
 
 from diapir.data.synthetic import make_synthetic
 from diapir.data.tiles import write_data
@@ -244,6 +245,56 @@ def test_processes_of_this_machine_give_the_bytes_of_one_after_another(members: 
 def test_an_address_without_a_scheduler_is_refused_in_words(address: str, words: str) -> None:
     with pytest.raises(InputError, match=f"--scheduler {address}: {words}"), workers_at(address, threads=None):
         pass
+
+
+class FakeClient:
+    """Asks two workers, of which one or both are lost on the way as often as it is told, and come back."""
+
+    def __init__(self, *lost: tuple[str, ...]) -> None:
+        self.lost, self.asked = lost, 0
+
+    def __enter__(self) -> "FakeClient":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def wait_for_workers(self, count: int, *, timeout: float) -> None:
+        assert count == 1
+        assert timeout > 0
+
+    def nthreads(self) -> dict[str, int]:
+        return dict.fromkeys(("tcp://a:1", "tcp://b:1"), 1)
+
+    def run(self, ask: Callable[[], Any], *, on_error: str) -> dict[str, Any]:
+        assert on_error == "return"
+        lost = self.lost[min(self.asked, len(self.lost) - 1)]
+        self.asked += 1
+        closed = CommClosedError("in <TCP (closed) Scheduler Broadcast>: Stream is closed")
+        return {address: closed if address in lost else ask() for address in self.nthreads()}
+
+
+def greeted(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    """The same after the first process has asked its workers what they have."""
+    place = "diapir.pipeline.side_by_side"
+
+    async def answer(address: str) -> None:
+        pass
+
+    monkeypatch.setattr(f"{place}._require_listener", lambda name, address: None)
+    monkeypatch.setattr(f"{place}._greet", answer)
+    monkeypatch.setattr(f"{place}.Client", lambda address, **options: client)
+    with workers_at("tcp://host:8786", threads=None):
+        return client
+
+
+def test_a_worker_that_dies_when_it_is_greeted_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert greeted(FakeClient(("tcp://a:1",)), monkeypatch).asked == 1
+    both = ("tcp://a:1", "tcp://b:1")
+    assert greeted(FakeClient(both, both, ()), monkeypatch).asked == 3
+    monkeypatch.setattr("diapir.pipeline.side_by_side._WORKERS_S", 0.1)
+    with pytest.raises(InputError, match="each of its workers died when it was asked for its versions"):
+        greeted(FakeClient(both), monkeypatch)
 
 
 def test_a_worker_that_would_give_other_results_is_refused() -> None:

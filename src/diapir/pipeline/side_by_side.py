@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import dask
 import torch
 from distributed import Client, Future, KilledWorker, Nanny, Scheduler, Security, SpecCluster
-from distributed.comm.core import connect
+from distributed.comm.core import CommClosedError, connect
 
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.pipeline.jobs import Job, Outcome, Setting, ask_to_stop, do_job, versions, worker_faults
@@ -352,19 +352,36 @@ async def _greet(address: str) -> None:
 
 
 def _require_workers(client: Client, name: str) -> None:
-    try:
-        client.wait_for_workers(1, timeout=_WORKERS_S)
-    except TimeoutError:
-        raise InputError.of(name, "it has no workers; start some: dask worker ADDRESS --nthreads 1") from None
     faults: list[Fault] = []
-    ours, tasks_at_once = versions(), client.nthreads()  # type: ignore[no-untyped-call]
-    for address, theirs in client.run(versions, on_error="return").items():
+    answers, ours = _answers(client, name), versions()
+    tasks_at_once = client.nthreads()  # type: ignore[no-untyped-call]
+    for address, theirs in answers.items():
         where = f"worker {address}"
         if isinstance(theirs, Exception):
             faults.append(Fault(where, f"it cannot load diapir {dict(ours)['diapir']} ({theirs}): install it there"))
         else:
             faults += worker_faults(where, tasks_at_once=tasks_at_once.get(address, 1), theirs=theirs, ours=ours)
     raise_if_any(faults)
+
+
+def _answers(client: Client, name: str) -> dict[str, Any]:
+    """Versions that each worker has, or why it has none; of one that died meanwhile nothing, for others are enough."""
+    deadline = time.monotonic() + _WORKERS_S
+    while time.monotonic() < deadline:
+        try:
+            client.wait_for_workers(1, timeout=_WORKERS_S)
+        except TimeoutError:
+            raise InputError.of(name, "it has no workers; start some: dask worker ADDRESS --nthreads 1") from None
+        found = client.run(versions, on_error="return")
+        there = client.nthreads()  # type: ignore[no-untyped-call]
+        # Loading diapir may raise an OSError too; one of a worker that is not there any more says that it is gone.
+        if answers := {
+            address: answer
+            for address, answer in found.items()
+            if not isinstance(answer, CommClosedError) and not (isinstance(answer, OSError) and address not in there)
+        }:
+            return answers
+    raise InputError.of(name, "each of its workers died when it was asked for its versions; look at what they print")
 
 
 def _device_of(row: int) -> dict[str, str]:
