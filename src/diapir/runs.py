@@ -42,27 +42,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
         return
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with naming_what_fails(path):
         temporary, handle = _held_file(path)
-    except OSError as error:
-        _name_file(error, path)
-        raise
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes private files; a result has the rights that any new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-        sync(path.parent)
-    except OSError as error:
-        _name_file(error, path)
-        raise
+        with naming_what_fails(path):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            # mkstemp makes private files; a result has the rights that any new file would have.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
         os.close(handle)
+
+
+@contextmanager
+def naming_what_fails(path: Path) -> Iterator[None]:
+    """Say of a write that fails where it did: a full disk names no file, and a temporary one means nothing to a person.
+
+    Of a copy it names what was read, and only then what could not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename2 is not None:
+            error.filename, error.filename2 = error.filename2, None
+        if error.filename is None or ".part" in str(error.filename):
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -86,23 +97,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_killed(path)
-    try:
+    with naming_what_fails(path):
         temporary, handle = _held_folder(path)
-    except OSError as error:
-        _name_file(error, path)
-        raise
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if path.exists():
-            path.rmdir()
-        temporary.replace(path)
-        sync(path.parent)
-    except OSError as error:
-        _name_file(error, path)
-        raise
+        with naming_what_fails(path):
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o777 & ~umask)
+            if path.exists():
+                path.rmdir()
+            temporary.replace(path)
+            sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(handle)
@@ -320,9 +326,3 @@ def sha256_of_file(path: Path) -> str:
     """The file's SHA-256 as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _name_file(error: OSError, path: Path) -> None:
-    """Say where a write failed: a full disk names no file, and the temporary one means nothing to a person."""
-    if error.filename is None or ".part" in str(error.filename):
-        error.filename = str(path)

@@ -1,6 +1,7 @@
 """Bundles predict as their runs do, to the byte; whatever is wrong with one is told in words."""
 
 import copy
+import errno
 import json
 import os
 import shutil
@@ -259,12 +260,13 @@ def test_nobody_trains_in_a_bundle(bundle: Path) -> None:
 
 
 def test_a_full_disk_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(*places: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(places[0]), None, str(places[1]))
 
     monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         write_bundle(run, tmp_path / "out")
+    assert caught.value.filename == str(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

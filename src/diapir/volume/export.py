@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diapir.data.tiles import UNKNOWN
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.runs import read_json, require_file_place, require_outside, sha256_of_file
+from diapir.runs import naming_what_fails, read_json, require_file_place, require_outside, sha256_of_file
 from diapir.volume.chunk_files import missing_files
 from diapir.volume.geometry import NO_TRACE
 from diapir.volume.labelled_section import LabelledSection
@@ -113,12 +113,8 @@ def _copy_files(source: Path, target: Path) -> None:
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         place = target / file.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with naming_what_fails(place):
             shutil.copyfile(file, place)
-        except OSError as error:
-            # Of a full disk it names what was read, and only then what could not be written.
-            error.filename, error.filename2 = error.filename2 or error.filename, None
-            raise
 
 
 def _source_format(store: Store) -> tuple[SampleFormat, Order]:
