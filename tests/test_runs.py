@@ -224,6 +224,13 @@ def test_a_pipe_takes_the_content_and_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == ["pipe"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_device_that_is_full_is_named() -> None:
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_bytes(Path("/dev/full"), b"salt")
+    assert caught.value.filename == "/dev/full"
+
+
 def test_a_file_is_not_put_in_place_of_a_folder(tmp_path: Path) -> None:
     begun = []
     with pytest.raises(InputError, match="expected the name of a file"), atomic_path(tmp_path):

@@ -80,9 +80,10 @@ def naming_what_fails(path: Path) -> Iterator[None]:
 def _into_pipe(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="diapir-") as folder:
         temporary = Path(folder) / "content"
-        temporary.touch()
-        yield temporary
-        with temporary.open("rb") as content, path.open("wb") as pipe:
+        with naming_what_fails(temporary):
+            temporary.touch()
+            yield temporary
+        with naming_what_fails(path), temporary.open("rb") as content, path.open("wb") as pipe:
             shutil.copyfileobj(content, pipe)
 
 

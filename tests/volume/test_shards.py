@@ -1,5 +1,7 @@
 """Shards that are written in one go, held against Zarr."""
 
+import errno
+import os
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -135,3 +137,16 @@ def test_nothing_but_whole_files_is_left(tmp_path: Path) -> None:
     for name in ("live", "x", "y", "trace_row"):
         put_map(store, name, np.ones((33, 20)))
     open_store(store.path)
+
+
+def test_a_full_disk_is_told_by_the_name_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(pieces: object, kind: object, *, chunk: object) -> Iterator[NDArray[np.uint8]]:
+        yield np.zeros(3, np.uint8)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = made(tmp_path / "s", (16, 8, 5))
+    add_volume(store, "mask", chunk=(8, 8, 5), shard=(16, 8, 5), kind="uint8")
+    monkeypatch.setattr("diapir.volume.shards._chunks", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        put_block(store, "mask", noise((16, 8, 5), "uint8"), at=(0, 0))
+    assert caught.value.filename == str(tmp_path / "s" / "mask" / "c" / "0" / "0" / "0")

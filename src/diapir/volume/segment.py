@@ -19,6 +19,7 @@ from diapir.runs import (
     LOCK,
     json_digest,
     locked_folder,
+    naming_what_fails,
     read_json,
     require_no_bundle_around,
     require_outside,
@@ -140,7 +141,8 @@ def segment(
             return f"{out}: done before; nothing was changed"
         (out / LEDGER).mkdir(exist_ok=True)
         write_json(out / LEDGER / _KEY, key)
-        _prepare(setting, source)
+        with naming_what_fails(out):
+            _prepare(setting, source)
         began, voxels = time.monotonic(), _do(setting, source.grid, do_strips)
         seconds = time.monotonic() - began
         target = open_unfinished(out)

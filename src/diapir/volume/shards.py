@@ -11,6 +11,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from diapir.runs import naming_what_fails
 from diapir.volume.chunk_files import ABSENT, CRC, PLACE
 from diapir.volume.store import Shape, Store, array_of
 
@@ -88,10 +89,11 @@ def _index(size: int, filled: Shape, *, counts: Shape) -> NDArray[np.uint8]:
 
 def _write(path: Path, pieces: Iterable[NDArray[np.uint8]]) -> Path:
     """A file that is whole or absent; what a killed process leaves ends as Zarr's own leavings do."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with temporary.open("wb") as file:
-        for piece in pieces:
-            file.write(piece.data)
-    temporary.replace(path)
+    with naming_what_fails(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            for piece in pieces:
+                file.write(piece.data)
+        temporary.replace(path)
     return path
