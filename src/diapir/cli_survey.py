@@ -111,7 +111,7 @@ def ingest(
         float | None, typer.Option("--first-sample", help="Its time or depth; else as the trace headers say.")
     ] = None,
     zero_bad: Annotated[
-        bool, typer.Option("--zero-bad", help="Take samples that are NaN or infinite as zero.")
+        bool, typer.Option("--zero-bad", help="Take samples that are NaN, infinite or beyond float32 as zero.")
     ] = False,
 ) -> None:
     """Bring a SEG-Y file into a store that is read by sections both ways and by blocks."""

@@ -159,10 +159,17 @@ def bad_traces() -> list[Trace]:
 
 def test_samples_that_are_no_numbers_are_counted_and_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"3 samples in 2 traces are NaN or infinite, first in trace 6; give --zero-bad"
+        InputError, match=r"3 samples in 2 traces are NaN, infinite or beyond .*, first in trace 6; give --zero-bad"
     ):
         ingest(write(tmp_path, fake_segy(bad_traces(), code=5)), tmp_path / "out.zarr")
     assert [path.suffix for path in tmp_path.iterdir()] == [".sgy"]
+
+
+@pytest.mark.parametrize(("code", "value"), [(6, 1e302), (1, 1e72)])
+def test_numbers_beyond_float32_are_told_as_such(tmp_path: Path, code: int, value: float) -> None:
+    content = fake_segy([Trace([1, 2, 3], 1, 1), Trace([1, value, 3], 1, 2)], code=code, revision=(2, 0))
+    with pytest.raises(InputError, match=r"1 samples in 1 traces are .* beyond ±3.4e38 \(what float32 holds\)"):
+        ingest(write(tmp_path, content), tmp_path / "out.zarr")
 
 
 def test_samples_that_are_no_numbers_become_zero_where_that_is_asked_for(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ _SAMPLES_LOOKED_AT, _TRACES_LOOKED_AT = 4_000_000, 4096
 HEADERS_A_CHUNK = 16384
 _FIRST_INEXACT = 2**24
 """Below this float32 holds every whole number; the next above becomes this."""
+BAD_SAMPLES = "NaN, infinite or beyond ±3.4e38 (what float32 holds)"
 _PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 _HEADERS = "headers.part"
 
@@ -75,7 +76,7 @@ def ingest(
         asked: what `open_segy` takes besides the path.
         unit: of the samples' interval; SEG-Y files do not say whether they are in time or in depth.
         first_sample: where all traces begin, in that unit; None for what their headers say.
-        zero_bad: take samples that are NaN or infinite as zero.
+        zero_bad: take samples that are NaN, infinite or beyond float32 as zero.
 
     Raises:
         InputError: as `open_segy` and `find_geometry`; traces that do not begin together; samples that are no numbers;
@@ -286,8 +287,10 @@ def require_some(path: Path, live: NDArray[np.bool_]) -> None:
 
 def _require_good(path: Path, bad: Mapping[int, int], *, zero_bad: bool) -> None:
     if bad and not zero_bad:
-        what = f"{sum(bad.values())} samples in {len(bad)} traces are NaN or infinite, first in trace {min(bad) + 1}"
-        raise InputError.of(path, f"{what}; give --zero-bad to take them as zero, or mend the file")
+        what = f"{sum(bad.values())} samples in {len(bad)} traces are {BAD_SAMPLES}"
+        raise InputError.of(
+            path, f"{what}, first in trace {min(bad) + 1}; give --zero-bad to take them as zero, or mend the file"
+        )
 
 
 def _facts(

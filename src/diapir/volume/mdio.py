@@ -24,7 +24,7 @@ from diapir.runs import (
     sync,
 )
 from diapir.volume.geometry import NO_TRACE
-from diapir.volume.ingest import HEADERS_A_CHUNK, amplitude_figures, blocks_of, put_rows, require_some
+from diapir.volume.ingest import BAD_SAMPLES, HEADERS_A_CHUNK, amplitude_figures, blocks_of, put_rows, require_some
 from diapir.volume.line_numbers import Axis
 from diapir.volume.segy_format import FORMATS
 from diapir.volume.segy_headers import MOST_PARTS, TRACE_HEADER_BYTES, new_file_header, new_trace_headers
@@ -66,7 +66,7 @@ def ingest_mdio(source: Path, out: Path, *, zero_bad: bool = False) -> str:
     crossline and CDP where the standard has them.
 
     Args:
-        zero_bad: take samples that are NaN or infinite as zero.
+        zero_bad: take samples that are NaN, infinite or beyond float32 as zero.
 
     Raises:
         InputError: it is no stacked survey in time or depth; samples are no numbers; nothing but zeros; `out` is there.
@@ -86,7 +86,7 @@ def ingest_mdio(source: Path, out: Path, *, zero_bad: bool = False) -> str:
         store = new_store(folder, grid, {"kind": "survey", "finished": False})
         live, num_bad = _copy(store, source, amplitude, present)
         if num_bad and not zero_bad:
-            what = f"{num_bad} samples are NaN or infinite; give --zero-bad to take them as zero, or mend the store"
+            what = f"{num_bad} samples are {BAD_SAMPLES}; give --zero-bad to take them as zero, or mend the store"
             raise InputError.of(source / "amplitude", what)
         require_some(source, live)
         rows = np.where(present, np.cumsum(present).reshape(present.shape) - 1, NO_TRACE)
