@@ -130,6 +130,12 @@ def test_traces_of_zeros_and_traces_called_dead_are_not_live(tmp_path: Path) -> 
     assert np.flatnonzero(~read_map(open_store(tmp_path / "out.zarr"), "live")).tolist() == [3, 7]
 
 
+def test_traces_that_stand_twice_are_not_told_as_dead(tmp_path: Path) -> None:
+    traces = traces_of(grid(4, 5))
+    told = ingest(write(tmp_path, fake_segy([*traces, *traces[:3]])), tmp_path / "out.zarr")
+    assert "20 of 20 traces are live, 3 more have the place of another (" in told
+
+
 @pytest.mark.parametrize(
     ("code", "value", "note"),
     [

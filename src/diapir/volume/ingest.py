@@ -353,4 +353,7 @@ def amplitude_figures(values: NDArray[np.float32]) -> dict[str, Any]:
 
 def _summary(out: Path, segy: Segy, geometry: Geometry, *, live: NDArray[np.bool_]) -> str:
     shape = f"{geometry.shape[0]} inlines x {geometry.shape[1]} crosslines x {segy.num_samples} samples"
-    return f"{out}: {shape}, {geometry.kind}; {live.sum()} of {segy.num_traces} traces are live ({geometry.reason})"
+    num_others = int((geometry.duplicates[:, 1] != NO_TRACE).sum())
+    others = f", {num_others} more have the place of another" if num_others else ""
+    told = f"{live.sum()} of {segy.num_traces - num_others} traces are live{others}"
+    return f"{out}: {shape}, {geometry.kind}; {told} ({geometry.reason})"
