@@ -111,6 +111,9 @@ def test_line_numbers_are_found_where_programs_put_them(tmp_path: Path, places: 
     assert "the fullest grid" in geometry.reason
     assert geometry.tried[0].startswith(f"bytes 189 and 193 (inlines {standard}, crosslines {standard}): they are the")
     assert all(str(places[0]) in geometry.reason for _ in geometry.tried)
+    # Where the standard has coordinates a person should look.
+    is_odd = places == (181, 185)
+    assert [("where the standard has X and Y" in warning) for warning in geometry.warnings] == [True] * is_odd
 
 
 def test_line_numbers_that_the_text_names_are_tried(tmp_path: Path) -> None:

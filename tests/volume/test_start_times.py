@@ -53,8 +53,9 @@ def test_traces_that_do_not_begin_together_are_refused_unless_it_is_said_where(t
         ingest(path, tmp_path / "out.zarr")
     assert "go from 0 to 400 ms" in survey_info(path, None)
     assert first_sample_of(path, tmp_path / "out.zarr", first_sample=100.0) == 100
-    with pytest.raises(InputError, match="--first-sample: expected a number, found nan"):
-        ingest(path, tmp_path / "other.zarr", first_sample=np.nan)
+    for beyond in (np.nan, -np.inf, 1e308, -1.1e6):
+        with pytest.raises(InputError, match=r"--first-sample: expected a number from .* to 1e\+06, found"):
+            ingest(path, tmp_path / "other.zarr", first_sample=beyond)
 
 
 def test_a_survey_that_begins_elsewhere_is_another(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.volume.line_numbers import (
+    COORDINATES,
     STANDARD,
     Axis,
     Column,
@@ -19,6 +20,7 @@ from diapir.volume.line_numbers import (
     is_crowded,
     is_path,
     is_usable_line,
+    pair_in_text,
     read_columns,
     try_pair,
 )
@@ -89,6 +91,7 @@ class _Choice:
     crossline_byte: int | None
     reason: str
     tried: tuple[str, ...] = ()
+    doubt: str = ""
 
 
 class _Marks(NamedTuple):
@@ -188,7 +191,7 @@ def _chosen_by_header(segy: Segy, is_dead: NDArray[np.bool_]) -> _Choice:
     best, tried = guess_pair(segy, standard=standard, is_dead=is_dead)
     if best:
         why = "the fullest grid of all that were tried, while the standard's bytes make none"
-        return _choice(best, f"{best}; {why}", tried)
+        return replace(_choice(best, f"{best}; {why}", tried), doubt=_doubt(segy, best))
     cdp = read_columns(segy, [_CDP_BYTE], is_dead=is_dead)[_CDP_BYTE]
     # Of numbers that stand twice, as shot points do, half of the traces would be lost.
     if is_line and (is_usable_line(varying) or not is_usable_line(cdp)):
@@ -196,6 +199,17 @@ def _chosen_by_header(segy: Segy, is_dead: NDArray[np.bool_]) -> _Choice:
     if is_line or max(sizes) == 1 or (not standard.problem and is_path(standard)):
         return _line(segy, standard, cdp, tried)
     raise _no_grid(segy, standard)
+
+
+def _doubt(segy: Segy, trial: Trial) -> str:
+    """What a person should look at where the standard has coordinates, and nobody says that these are lines."""
+    pair = trial.inline_byte, trial.crossline_byte
+    if pair != COORDINATES or pair_in_text(segy.text.lines) == pair:
+        return ""
+    return (
+        f"lines are numbered by bytes {pair[0]} and {pair[1]}, where the standard has X and Y, for no others make as "
+        f"full a grid; if these are coordinates, {_WHAT_TO_DO}"
+    )
 
 
 def _no_grid(segy: Segy, trial: Trial) -> InputError:
@@ -276,6 +290,8 @@ def _warnings(choice: _Choice, duplicates: NDArray[np.int64], start: Start) -> I
     inlines, crosslines = choice.inline.axis, choice.crossline.axis
     if start.share < 1:
         yield str(start)
+    if choice.doubt:
+        yield choice.doubt
     others, far = (duplicates[where] for where in (duplicates[:, 1] != NO_TRACE, duplicates[:, 1] == NO_TRACE))
     if len(others):
         yield (

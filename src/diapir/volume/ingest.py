@@ -32,6 +32,8 @@ HEADERS_A_CHUNK = 16384
 _FIRST_INEXACT = 2**24
 """Below this float32 holds every whole number; the next above becomes this."""
 BAD_SAMPLES = "NaN, infinite or beyond ±3.4e38 (what float32 holds)"
+_FARTHEST = 1e6
+"""Where traces may begin: no record of the earth is a quarter of an hour long, or a thousand kilometres deep."""
 _PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 _HEADERS = "headers.part"
 
@@ -83,8 +85,9 @@ def ingest(
             nothing but zeros; `out` is there.
     """
     require_new_folder(out)
-    if first_sample is not None and not math.isfinite(first_sample):
-        raise InputError.of("--first-sample", f"expected a number, found {first_sample}")
+    if first_sample is not None and not abs(first_sample) <= _FARTHEST:
+        what = f"expected a number from -{_FARTHEST:g} to {_FARTHEST:g}, found {first_sample}"
+        raise InputError.of("--first-sample", what)
     segy = open_segy(source, **(asked or {}))
     geometry = find_geometry(segy, inline_byte=inline_byte, crossline_byte=crossline_byte)
     first = _first_sample(segy, geometry) if first_sample is None else first_sample

@@ -13,9 +13,11 @@ from diapir.volume.segy_headers import Field
 
 STANDARD = (189, 193)
 """Bytes of inline and crossline since revision 1."""
+COORDINATES = (181, 185)
+"""Where the standard has X and Y of the CDP."""
 # What programs write besides: 9 and 21 of SeisWorks and OpendTect, 5 and 21 of older Petrel, 17 and 25 of Charisma,
-# 9 and 17 or 13 and 21 of Kingdom; 181 and 185 is where the standard has coordinates, and the Teapot Dome survey these.
-_HABITS = ((9, 21), (5, 21), (17, 25), (9, 17), (13, 21), (17, 21), (17, 13), (5, 9), (9, 13), (181, 185), (221, 225))
+# 9 and 17 or 13 and 21 of Kingdom; the Teapot Dome survey has them where the standard has coordinates.
+_HABITS = ((9, 21), (5, 21), (17, 25), (9, 17), (13, 21), (17, 21), (17, 13), (5, 9), (9, 13), COORDINATES, (221, 225))
 # Of a swath that runs across its lines some 12 places a trace are empty.
 _MOST_PLACES_A_TRACE, _MOST_PLACES = 20, 1_000_000
 # A trace is far from the others where hardly any lie beyond a gap that is a good part of the whole span.
