@@ -1,6 +1,9 @@
 """The commands of `diapir survey`, and what faults tell people to do with them."""
 
 import ast
+import errno
+import io
+import os
 import re
 import resource
 import sys
@@ -41,6 +44,27 @@ def named_in(file: Path) -> set[str]:
     """Options in its texts: `--limit` of "give --limit"."""
     texts = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)]
     return {name for text in texts if isinstance(text, str) for name in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}
+
+
+@pytest.mark.parametrize("words", [("survey", "info", "FILE"), ("score", "FILE", "FILE")])
+def test_a_file_that_may_not_be_read_is_told_on_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diapir: Command, words: tuple[str, ...]
+) -> None:
+    file = tmp_path / "survey.sgy"
+    file.write_bytes(bytes(4000))
+    opened, access = io.open, os.access
+
+    def closed(path: Any, *arguments: Any, **options: Any) -> Any:
+        if path == file:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *arguments, **options)
+
+    # Root may read anything.
+    monkeypatch.setattr(io, "open", closed)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != file and access(path, mode))
+    answer = diapir(*(str(file) if word == "FILE" else word for word in words))
+    assert answer.status == 2
+    assert re.fullmatch(rf"error: {file}: .*Permission denied\)?\n", answer.err)
 
 
 def test_options_that_messages_name_exist() -> None:

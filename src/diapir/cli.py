@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Never
+from typing import TYPE_CHECKING, Annotated, Any, Never, get_args, get_type_hints
 
 import typer
 import typer.core
+from typer.models import ParameterInfo
 
 from diapir import __version__
 from diapir.cli_data import data_app
@@ -316,6 +317,21 @@ def find_lr(
 
 app.command("report", rich_help_panel=_LOOKING)(report_page)
 app.command("serve", rich_help_panel=_LOOKING)(serve)
+
+
+def _leave_reading_to_steps(commands: typer.Typer) -> None:
+    """Typer looks whether files may be read, and tells it on five lines; the step that reads one says it on one."""
+    for command in commands.registered_commands:
+        for hint in get_type_hints(command.callback, include_extras=True).values():
+            for setting in get_args(hint):
+                if isinstance(setting, ParameterInfo):
+                    setting.readable = False
+    for group in commands.registered_groups:
+        if group.typer_instance:
+            _leave_reading_to_steps(group.typer_instance)
+
+
+_leave_reading_to_steps(app)
 
 
 def main() -> None:
