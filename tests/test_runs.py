@@ -287,6 +287,17 @@ def test_nothing_is_written_into_a_bundle(tmp_path: Path, depth: str, place: Cal
     place(tmp_path / depth)
 
 
+@pytest.mark.parametrize("place", [require_new_folder, require_file_place, require_no_bundle_around])
+def test_nothing_is_written_into_a_store(tmp_path: Path, place: Callable[[Path], None]) -> None:
+    write_text(tmp_path / "survey.zarr" / "zarr.json", "{}")
+    (tmp_path / "link").symlink_to(tmp_path / "survey.zarr")
+    for folder in ("survey.zarr", "link"):
+        for name in ("out", "some/folder/out"):
+            with pytest.raises(InputError, match=r"expected a place outside of the store .*survey\.zarr"):
+                place(tmp_path / folder / name)
+    place(tmp_path / "out")
+
+
 @contextmanager
 def holding(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """Another process that holds a folder."""

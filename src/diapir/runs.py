@@ -174,7 +174,7 @@ def require_new_folder(path: Path) -> None:
 
     Raises:
         InputError: `path` exists and is not an empty folder; or it is the folder one is in, or a mounted disk; or it
-            lies in a bundle.
+            lies in a bundle or a store.
         OSError: the place may not be written to.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -193,7 +193,7 @@ def require_file_place(path: Path) -> None:
     """Refuse to write a file where none can be, before any work is done.
 
     Raises:
-        InputError: there is a folder of that name; or it lies in a bundle.
+        InputError: there is a folder of that name; or it lies in a bundle or a store.
         OSError: the place may not be written to.
     """
     require_no_bundle_around(path)
@@ -219,12 +219,15 @@ def require_outside(out: Path, used: Path) -> None:
 
 
 def require_no_bundle_around(out: Path) -> None:
-    """Refuse to write into a bundle, which holds what its manifest lists and nothing else.
+    """Refuse to write into a bundle, which holds what its manifest lists and nothing else, or among a store's arrays.
 
     Raises:
-        InputError: `out` lies in one, or is that.
+        InputError: `out` lies in one, or is that bundle.
     """
     real = Path(os.path.realpath(out))
+    for folder in real.parents:
+        if (folder / "zarr.json").is_file():
+            raise InputError.of(out, f"expected a place outside of the store {folder}; name another")
     for folder in (real, *real.parents):
         if all((folder / name).is_file() for name in BUNDLE):
             raise InputError.of(out, f"expected a place outside of the bundle {folder}; name another")
