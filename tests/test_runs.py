@@ -177,6 +177,18 @@ def test_an_empty_folder_may_be_taken(tmp_path: Path) -> None:
     assert names(tmp_path / "data") == ["file"]
 
 
+def test_of_two_that_make_a_folder_at_once_the_later_is_told_what_is_there(tmp_path: Path) -> None:
+    with (  # noqa: PT012
+        pytest.raises(InputError, match="data: expected a new or empty folder, found files there"),
+        atomic_folder(tmp_path / "data") as later,
+    ):
+        (later / "file").write_text("later")
+        with atomic_folder(tmp_path / "data") as first:
+            (first / "file").write_text("first")
+    assert names(tmp_path) == ["data"]
+    assert (tmp_path / "data" / "file").read_text() == "first"
+
+
 @pytest.mark.parametrize("kind", ["file", "folder with files"])
 def test_nothing_that_is_there_is_written_over(tmp_path: Path, kind: str) -> None:
     if kind == "file":

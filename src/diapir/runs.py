@@ -106,6 +106,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o777 & ~umask)
+            require_new_folder(path)  # another process may have put files there meanwhile
             if path.exists():
                 path.rmdir()
             temporary.replace(path)
