@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import diapir
 from diapir.cli import app
+from diapir.faults import InputError
 from diapir.volume import check_fit, segment
 from diapir.volume import survey_train as step
 from diapir.volume.check_fit import Fit
@@ -89,6 +90,32 @@ def test_how_a_survey_is_looked_at_is_handed_on(monkeypatch: pytest.MonkeyPatch,
     options = ["--resample", "2.5", "--limit", "7", "--flip-polarity", "--out", "out"]
     assert CliRunner().invoke(app, ["survey", command, "s.zarr", "--model", "model", *options]).exit_code == 0
     assert (given["resample"], given["limit"], given["flip_polarity"]) == (2.5, 7, True)
+
+
+@pytest.mark.parametrize("limit", ["0", "7"])
+def test_workers_are_started_only_for_what_can_be_done(
+    monkeypatch: pytest.MonkeyPatch, diapir: Command, limit: str
+) -> None:
+    began: list[int] = []
+
+    @contextmanager
+    def workers(count: int, **_: object) -> Iterator[int]:
+        began.append(count)
+        yield count
+
+    def find(*_: object, limit: float, do_strips: Any, **options: object) -> str:
+        if not limit:
+            raise InputError.of("--limit", "expected more than 0")
+        assert [*do_strips(["a"]), *do_strips(["b"])] == ["a", "b"]
+        return "found"
+
+    monkeypatch.setattr("diapir.pipeline.side_by_side.local_workers", workers)
+    monkeypatch.setattr("diapir.volume.segment_on_dask.strips_by", lambda crew: iter)
+    monkeypatch.setattr(segment, "segment", find)
+    words = ("survey", "segment", "s.zarr", "--model", "model", "--out", "out", "--limit", limit, "--workers")
+    assert diapir(*words, "3").status == (0 if began else 2) == (2 if limit == "0" else 0)
+    assert began == [3] * (limit == "7")
+    assert diapir(*words, "100000").status == 2
 
 
 def test_labels_in_segy_are_read_as_the_options_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

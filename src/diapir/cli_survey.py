@@ -1,8 +1,9 @@
 """The commands of `diapir survey`: whole surveys, from SEG-Y to SEG-Y."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -213,7 +214,9 @@ def segment(
     limit: Annotated[float | None, typer.Option(help="Amplitude that becomes white; else the survey's own.")] = None,
     resample: Resample = None,
     anyway: Annotated[bool, typer.Option("--anyway", help="Also with a model that is unfit for the survey.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes here that do strips side by side.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes here that do strips side by side.")
+    ] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="The same on a dask cluster, such as tcp://host:8786.")
     ] = None,
@@ -248,12 +251,18 @@ def _strips(workers: int | None, address: str | None, *, threads: int | None) ->
     if workers is not None and address is not None:
         raise InputError.of("--workers, --scheduler", "expected one of them: a cluster has its own workers")
     if address is not None:
-        where = workers_at(address, threads=threads)
-    else:
-        assert workers is not None
-        where = local_workers(workers, threads=threads, option="--workers")
-    with where as crew:
-        yield strips_by(crew)
+        with workers_at(address, threads=threads) as crew:
+            yield strips_by(crew)
+        return
+    with ExitStack() as begun:
+
+        @cache
+        def own_workers() -> "DoStrips":
+            assert workers is not None
+            return strips_by(begun.enter_context(local_workers(workers, threads=threads, option="--workers")))
+
+        # They start with the first strip: what is wrong with other options, survey or model is told before.
+        yield lambda jobs: own_workers()(jobs)
 
 
 @survey_app.command("export")
