@@ -62,13 +62,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming_what_fails(path: Path) -> Iterator[None]:
-    """Say of a write that fails where it did: a full disk names no file, and a temporary one means nothing to a person.
-
-    Of a copy it names what was read, and only then what could not be written.
-    """
+    """Say where a write fails: a full disk names no file, and a temporary one means nothing to a person."""
     try:
         yield
     except OSError as error:
+        # Of a copy it names first what was read.
         if error.filename2 is not None:
             error.filename, error.filename2 = error.filename2, None
         if error.filename is None or ".part" in str(error.filename):
@@ -187,7 +185,7 @@ def require_new_folder(path: Path) -> None:
         raise InputError.of(
             path, f"expected a folder that can be put in place as a whole, found {kind}; name one in it"
         )
-    _require_writable(real.parent)
+    require_writable(real.parent)
 
 
 def require_file_place(path: Path) -> None:
@@ -205,7 +203,7 @@ def _require_file_place(path: Path) -> None:
     if path.is_dir():
         raise InputError.of(path, "expected the name of a file to write, found a folder; name a file in it")
     if not path.exists() or path.is_file():
-        _require_writable(Path(os.path.realpath(path)).parent)
+        require_writable(Path(os.path.realpath(path)).parent)
 
 
 def require_outside(out: Path, used: Path) -> None:
@@ -226,15 +224,15 @@ def require_no_bundle_around(out: Path) -> None:
         InputError: `out` lies in one, or is that bundle.
     """
     real = Path(os.path.realpath(out))
-    for folder in real.parents:
-        if (folder / "zarr.json").is_file():
-            raise InputError.of(out, f"expected a place outside of the store {folder}; name another")
     for folder in (real, *real.parents):
         if all((folder / name).is_file() for name in BUNDLE):
             raise InputError.of(out, f"expected a place outside of the bundle {folder}; name another")
+        if folder != real and (folder / "zarr.json").is_file():
+            raise InputError.of(out, f"expected a place outside of the store {folder}; name another")
 
 
-def _require_writable(folder: Path) -> None:
+def require_writable(folder: Path) -> None:
+    """Refuse, by an OSError, a folder that may not be written to, or where it is to be made, the one around it."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not there.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))

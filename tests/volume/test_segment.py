@@ -1,5 +1,7 @@
 """A survey through a finished run's models: what plain loops over its sections give, whoever does which strip when."""
 
+import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -300,6 +302,28 @@ def test_a_survey_whose_headers_are_damaged_is_refused_before_the_work(run: Path
     with pytest.raises(InputError, match="trace_headers"):
         segment(survey.path, run, tmp_path / "salt.zarr", threads=1)
     assert not (tmp_path / "salt.zarr").exists()
+
+
+def test_damaged_weights_of_a_run_are_told_before_anything_is_written(run: Path, survey: Store, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    file = tmp_path / "run" / open_model(run).members[0].weights[-1].file
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(str(file))):
+        segment(survey.path, tmp_path / "run", tmp_path / "salt.zarr", threads=1)
+    assert not (tmp_path / "salt.zarr").exists()
+
+
+def test_a_place_that_may_not_be_written_to_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    for out in (tmp_path / "begun", tmp_path / "new"):
+        (tmp_path / "begun").mkdir(exist_ok=True)
+        with pytest.raises(PermissionError) as caught:
+            segment(tmp_path / "absent.zarr", tmp_path / "absent", out)
+        assert caught.value.filename == str(out if out.exists() else tmp_path)
 
 
 def test_nothing_is_written_into_the_model(run: Path, survey: Store, tmp_path: Path) -> None:

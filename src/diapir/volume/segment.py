@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from diapir.data.tiles import TILE
 from diapir.faults import Fault, InputError, raise_if_any
+from diapir.nets.weights import load_tensors
 from diapir.pipeline.bundle import Model, open_model
 from diapir.pipeline.survey_tiles import Precision, mask_threshold
 from diapir.record import provenance
@@ -23,6 +24,7 @@ from diapir.runs import (
     read_json,
     require_no_bundle_around,
     require_outside,
+    require_writable,
     write_json,
     write_text,
 )
@@ -122,8 +124,10 @@ def segment(
     """
     require_outside(out, survey)
     require_no_bundle_around(out)
+    # Before the gate, which takes a while.
+    require_writable(out.resolve() if out.is_dir() else out.resolve().parent)
     source, found = open_store(survey), open_model(model)
-    raise_if_any(source_faults(source))
+    raise_if_any([*source_faults(source), *_damaged_weights(found)])
     _require_options(source.grid, overlap=overlap, limit=limit, resample=resample)
     white = grey_limit(source, asked=limit)
     options = Options(overlap, white, flip_polarity, resample, _BATCH, precision_of(found), threads)
@@ -169,6 +173,16 @@ def _warn(source: Store, model: Model, options: Options, *, anyway: bool) -> Non
     )  # fmt: skip
     for line in told:
         print(f"note: {line}", file=sys.stderr)
+
+
+def _damaged_weights(model: Model) -> Iterator[Fault]:
+    """Of a run's files, for a bundle's were held against their hashes when it was opened."""
+    if model.manifest is None:
+        for name in sorted({weights.file for member in model.members for weights in member.weights}):
+            try:
+                load_tensors(model.folder / name)
+            except InputError as error:
+                yield from error.faults
 
 
 def _require_options(grid: Grid, *, overlap: int, limit: float | None, resample: float | None) -> None:
