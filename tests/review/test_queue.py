@@ -61,6 +61,18 @@ def test_a_mask_that_is_gone_is_missed_and_not_taken_for_unknown(review: Path) -
     assert (subject.original(target) == before).all()
 
 
+@pytest.mark.parametrize("gone", ["salt.zarr", "salt.zarr/mask", "salt.zarr/disagreement"])
+def test_salt_that_is_away_for_a_while_is_missed_and_measured_once_it_is_back(review: Path, gone: str) -> None:
+    subject = open_subjects(opened(review))["survey"]
+    (review / gone).rename(review / "away")
+    with pytest.raises(InputError, match="expected"):
+        measures_of(subject)
+    (review / "away").rename(review / gone)
+    found = measures_of(subject)
+    assert found.notes == ()
+    assert np.isfinite([found.disagreement, found.boundary, found.novelty]).all()
+
+
 def test_novelty_is_of_what_the_model_saw(review: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, object]] = []
 

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 
 MEASURES = ("disagreement", "boundary", "novelty")
 
-_VERSION = 3
+_VERSION = 4
 _BLOCK = 256  # traces: with 16 lines of 2000 samples, 25 MB of masks and disagreement
 _TILES_AT_ONCE = 512
 _MANY_DIGITS = 6
@@ -85,8 +85,9 @@ def _key(subject: Subject) -> str:
 def _of_survey(subject: SurveySubject) -> Measures:
     grid, notes = subject.main.grid, list[str]()
     figures = {name: {along: _unknown(axis_of(grid, along).count) for along in DIRECTIONS} for name in MEASURES}
-    if subject.salt is not None and "mask" in subject.salt.volumes:
-        figures["disagreement"], figures["boundary"] = _walked(subject.salt)
+    if subject.salt is not None and "mask" in subject.found:
+        has_spread = "disagreement" in subject.found
+        figures["disagreement"], figures["boundary"] = _walked(subject.salt, has_spread=has_spread)
     else:
         notes.append("no salt was named, so sections are ranked by novelty alone")
     if subject.survey is not None:
@@ -102,10 +103,9 @@ def _of_survey(subject: SurveySubject) -> Measures:
     return Measures(tuple(targets), **joined, notes=tuple(notes))
 
 
-def _walked(salt: Store) -> tuple[dict[Direction, Floats], dict[Direction, Floats]]:
-    """Mean disagreement and boundary of each line, in one walk over the store."""
+def _walked(salt: Store, *, has_spread: bool) -> tuple[dict[Direction, Floats], dict[Direction, Floats]]:
+    """Mean disagreement, where the store has it, and boundary of each line, in one walk."""
     live = read_map(salt, "live")
-    has_spread = "disagreement" in salt.volumes
     spread, sides = np.zeros((2, *live.shape))
     along_inlines, along_crosslines = np.zeros(live.shape[0]), np.zeros(live.shape[1])
     above: NDArray[np.uint8] | None = None  # the last inline of the strip before
