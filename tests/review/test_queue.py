@@ -17,8 +17,9 @@ from diapir.review.corrections.queue_ranking import rank
 from diapir.review.corrections.subjects import SurveySubject, TileSubject, open_subjects
 from diapir.review.corrections.targets import Target, section_target
 from diapir.volume.gate_sampling import SurveyStatistics, survey_statistics
-from diapir.volume.store import Store, read_volume
+from diapir.volume.store import Store, open_store, read_volume
 from fake_review import opened
+from fake_stores import fake_store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -71,6 +72,28 @@ def test_salt_that_is_away_for_a_while_is_missed_and_measured_once_it_is_back(re
     found = measures_of(subject)
     assert found.notes == ()
     assert np.isfinite([found.disagreement, found.boundary, found.novelty]).all()
+
+
+def test_a_damaged_survey_is_told_and_its_novelty_known_once_it_is_repaired(review: Path) -> None:
+    subject = open_subjects(opened(review))["survey"]
+    chunk = next(path for path in (review / "survey.zarr" / "amplitude" / "c").rglob("*") if path.is_file())
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:2000])
+    with pytest.raises(InputError, match="its bytes are not those"):
+        measures_of(subject)
+    chunk.write_bytes(content)
+    assert np.isfinite(measures_of(subject).novelty).all()
+
+
+def test_a_survey_with_too_little_in_it_is_ranked_by_what_was_found(review: Path) -> None:
+    subject = open_subjects(opened(review))["survey"]
+    assert isinstance(subject, SurveySubject)
+    assert subject.survey is not None
+    fake_store(review / "even.zarr", {"amplitude": np.zeros(subject.survey.grid.shape, np.float32)})
+    found = measures_of(replace(subject, survey=open_store(review / "even.zarr")))
+    assert np.isnan(found.novelty).all()
+    assert np.isfinite(found.disagreement).all()
+    assert found.notes[0].startswith("novelty is not known: expected amplitudes that differ")
 
 
 def test_novelty_is_of_what_the_model_saw(review: Path, monkeypatch: pytest.MonkeyPatch) -> None:

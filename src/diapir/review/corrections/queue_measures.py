@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from diapir.data.statistics import TileStatistics, tile_statistics
 from diapir.data.tiles import read_data
-from diapir.faults import InputError
 from diapir.pipeline.members import steps_behind
 from diapir.pipeline.plan import SURVEY_TILES
 from diapir.pipeline.predictions import Predictions, read_predictions
@@ -21,7 +20,7 @@ from diapir.review.corrections.subjects import Subject, SurveySubject, TileSubje
 from diapir.review.corrections.targets import Target, section_target
 from diapir.runs import json_digest
 from diapir.volume.gate_lines import novelty
-from diapir.volume.gate_sampling import survey_statistics
+from diapir.volume.gate_sampling import NothingToJudgeError, survey_statistics
 from diapir.volume.line_numbers import DIRECTIONS, Direction
 from diapir.volume.sections import axis_of
 from diapir.volume.segment_strip import seen_as
@@ -96,7 +95,7 @@ def _of_survey(subject: SurveySubject) -> Measures:
             notes.append("no run on this survey was named: novelty is against the rest of the survey")
         try:
             figures["novelty"] = _novelties(subject, training)
-        except InputError as error:
+        except NothingToJudgeError as error:  # which no repair of files changes, so that it may be kept
             notes.append(f"novelty is not known: {error.faults[0].what}")
     targets = [section_target(along, int(line)) for along in DIRECTIONS for line in axis_of(grid, along).numbers]
     joined = {name: np.concatenate([found[along] for along in DIRECTIONS]) for name, found in figures.items()}
