@@ -3,14 +3,14 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import uvicorn
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from diapir.review.corrections.records import CorrectionStore, history, mask_of
 from diapir.runs import read_json
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROWS, COLUMNS = 120, 32
 OPEN = "button[data-target='inline-{}']"
+MASKS = re.compile(r"/look/.*/mask")
 
 
 @pytest.fixture
@@ -215,6 +216,82 @@ def test_an_error_is_told_in_words_and_loses_nothing(context: BrowserContext, ad
     page.click("#editor-save")
     expect(page.locator("#editor-words")).to_contain_text("saved as correction 1")
     expect(page.locator("#editor-error")).to_be_hidden()
+
+
+def lose_answer(route: Route) -> None:
+    """The server does what it was asked for, and the page is not told."""
+    if route.request.method == "POST":
+        route.fetch()
+        route.abort()
+    else:
+        route.fallback()
+
+
+def lose_request(route: Route) -> None:
+    route.abort()
+
+
+def save_in_doubt(page: Page, lose: Callable[[Route], None]) -> None:
+    page.route(MASKS, lose)
+    page.click("#editor-save")
+    expect(page.locator("#editor-error")).to_contain_text("It is not known whether this was saved: the server does not")
+    page.unroute(MASKS)
+
+
+def mask_of_server(page: Page, address: str) -> NDArray[np.uint8]:
+    found = page.request.get(f"{address}/api/corrections/survey/look/inline/110/mask").body()
+    return np.frombuffer(found, np.uint8).reshape(ROWS, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("lose", "words"),
+    [(lose_answer, "saved before; only the answer was lost"), (lose_request, "saved as correction 1")],
+)
+def test_a_save_without_an_answer_is_settled_by_the_next(
+    context: BrowserContext, address: str, lose: Callable[[Route], None], words: str
+) -> None:
+    page = opened(context, address)
+    open_inline(page)
+    page.select_option("#editor-paints", "255")
+    drag(page, (3, 10), (20, 40))
+    save_in_doubt(page, lose)
+    page.click("#editor-save")
+    expect(page.locator("#editor-words")).to_contain_text(words)
+    expect(page.locator("#editor-error")).to_be_hidden()
+    expect(page.locator("#editor-save")).to_be_disabled()
+    assert (mask_of_server(page, address) == mask_of_page(page)).all()
+    assert page.request.get(f"{address}/api/corrections/survey").json()["total"] == 1
+
+
+def test_undoing_takes_back_what_was_saved_without_an_answer(
+    browser: Browser, context: BrowserContext, address: str
+) -> None:
+    page = opened(context, address, name="Ada")
+    open_inline(page)
+    before = mask_of_page(page)
+    page.select_option("#editor-paints", "255")
+    page.fill("#editor-size", "0")
+    drag(page, (3, 10), (3, 40))
+    save_in_doubt(page, lose_answer)
+    page.click("#editor-undo")
+    assert (mask_of_page(page) == before).all()
+    other = browser.new_context(viewport={"width": 1400, "height": 1000})
+    other.set_default_timeout(40_000)
+    bob = opened(other, address, name="Bob")
+    open_inline(bob)
+    bob.select_option("#editor-paints", "255")
+    bob.fill("#editor-size", "0")
+    drag(bob, (25, 10), (25, 40))
+    bob.click("#editor-save")
+    expect(bob.locator("#editor-words")).to_contain_text("saved as correction 2")
+    other.close()
+    page.click("#editor-save")
+    expect(page.locator("#editor-words")).to_contain_text("saved as correction 3, 31 pixels")
+    expect(page.locator("#editor-words")).not_to_contain_text("brought together")
+    found = mask_of_server(page, address)
+    assert (found == mask_of_page(page)).all()
+    assert (found[10:41, 25] == 255).all(), "what Bob drew stays"
+    assert (np.delete(found, 25, axis=1) == np.delete(before, 25, axis=1)).all()
 
 
 def test_the_editor_is_used_by_keys_alone(context: BrowserContext, address: str) -> None:

@@ -12,12 +12,13 @@ const ZOOMS = [0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8];
 const HELP = "Keys: b brush, e eraser, p polygon, f fill, m move, [ and ] size, arrows and space draw, Enter closes a polygon, "
   + "Ctrl+Z undo, Ctrl+Y redo, h hides the mask, + and − zoom, s saves.";
 
-// `paint(context)` draws the picture, width x height; `save(mask)` gives {mask, words} or throws an Error with words.
+// `paint(context)` draws the picture, width x height; `save(mask)` gives {mask, words} or throws an Error with words,
+// whose `isRefusal` says that nothing was saved for certain.
 export function openEditor(host, { width, height, paint, mask, probability = null, save }) {
   needStyles();
   const state = {
     mask: Uint8Array.from(mask), saved: Uint8Array.from(mask), steps: newSteps(), tool: "brush", radius: 4, cut: 50, paints: SALT,
-    points: [], cursor: null, stroke: null, saving: false, hidden: false, zoom: firstZoom(host, width, height),
+    points: [], cursor: null, stroke: null, saving: false, unsure: false, hidden: false, zoom: firstZoom(host, width, height),
   };
   const layers = ["picture", "mask", "hints"].map((name) => make("canvas", { id: `editor-canvas-${name}`, width, height }));
   const [picture, shown, hints] = layers;
@@ -42,7 +43,12 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
     if (state.hidden) contexts[1].clearRect(0, 0, width, height);
     else paintMask(contexts[1], state.mask, { width, height }, box);
     hint();
-    controls.show({ ...state, dirty: countDiffering(state.mask, state.saved) > 0 });
+    controls.show({ ...state, dirty: isDirty() });
+  }
+
+  // Also where what is saved may be another mask than the page was told of.
+  function isDirty() {
+    return state.unsure || countDiffering(state.mask, state.saved) > 0;
   }
 
   function hint() {
@@ -219,7 +225,7 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
   }
 
   async function keep() {
-    if (state.saving || !countDiffering(state.mask, state.saved)) return;
+    if (state.saving || !isDirty()) return;
     set({ saving: true });
     error.hidden = true;
     const sent = state.mask.slice();
@@ -231,9 +237,11 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
       }
       if (countDiffering(sent, answer.mask)) state.steps = newSteps();
       state.saved = Uint8Array.from(answer.mask);
+      state.unsure = false;
       words.textContent = answer.words;
     } catch (problem) {
-      error.textContent = `Not saved: ${problem.message}`;
+      state.unsure ||= !problem.isRefusal;
+      error.textContent = `${problem.isRefusal ? "Not saved" : "It is not known whether this was saved"}: ${problem.message}`;
       error.hidden = false;
     }
     set({ saving: false });
@@ -241,12 +249,12 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
   }
 
   function warn(event) {
-    if (countDiffering(state.mask, state.saved)) event.preventDefault();
+    if (isDirty()) event.preventDefault();
   }
 
   return {
     mask: () => state.mask.slice(),
-    isDirty: () => countDiffering(state.mask, state.saved) > 0,
+    isDirty,
     leave() {
       window.removeEventListener("beforeunload", warn);
     },

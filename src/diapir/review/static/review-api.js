@@ -1,4 +1,7 @@
-// What review asks the server, and what it is told; refusals come as Errors whose messages are words for a person.
+// What review asks the server, and what it is told; refusals come as Errors whose messages are words for a person. Of an
+// Error without `isRefusal` it is not known whether what was asked for was done.
+
+import { countDiffering } from "./editor-pixels.js";
 
 const SILENT = "the server does not answer; is diapir serve still running?";
 const WHO = "diapir-who";
@@ -34,7 +37,9 @@ export async function ask(url, { method = "GET", body, signal, onwait } = {}) {
     if (answer.ok) return answer;
     const words = await wordsOf(answer);
     signal?.throwIfAborted();
-    if (answer.status !== 503 || !answer.headers.has("Retry-After") || method !== "GET") throw new Error(words);
+    if (answer.status !== 503 || !answer.headers.has("Retry-After") || method !== "GET") {
+      throw Object.assign(new Error(words), { isRefusal: true });
+    }
     onwait?.(words);
     await new Promise((done) => setTimeout(done, 1000));
     if (signal?.aborted) throw new DOMException("left", "AbortError");
@@ -87,19 +92,37 @@ export async function probabilityOf({ source, target, signal }) {
   }
 }
 
-// Of a mask that an editor was opened with, what its last save came to: a second save goes on from there.
-const lastSaved = new WeakMap();
+// Of a mask that an editor was opened with: how the server had it last (`theirs`), the same as the editor has it (`mine`),
+// and what was sent since without an answer (`lost`). A further save goes on from there.
+const lastKnown = new WeakMap();
 
 // Save what a person drew; gives the mask that it came to with what others saved meanwhile, and words on it.
 export async function saveCorrection({ source, target, before, after }) {
-  const base = lastSaved.get(before) ?? before;
-  const body = new Uint8Array(base.length + after.length);
-  body.set(base);
-  body.set(after, base.length);
-  const answer = await ask(`${lookAt(source, target, "mask")}?${byWho()}`, { method: "POST", body });
-  const { pixels, words } = await pixelsOf(answer);
-  lastSaved.set(before, pixels);
-  return { mask: pixels, words };
+  let known = lastKnown.get(before) ?? { theirs: before, mine: before, lost: null };
+  const found = known.lost && foundAgain(known, await correctedMask({ source, target }));
+  known = found ?? { ...known, lost: null };
+  const wanted = after.map((value, place) => (value === known.mine[place] ? known.theirs[place] : value));
+  let answer = { pixels: known.theirs, words: "saved before; only the answer was lost" };
+  if (!found || countDiffering(wanted, known.theirs)) {
+    const body = new Uint8Array(known.theirs.length + wanted.length);
+    body.set(known.theirs);
+    body.set(wanted, known.theirs.length);
+    try {
+      answer = await pixelsOf(await ask(`${lookAt(source, target, "mask")}?${byWho()}`, { method: "POST", body }));
+    } catch (error) {
+      lastKnown.set(before, error.isRefusal ? known : { ...known, lost: after });
+      throw error;
+    }
+  }
+  lastKnown.set(before, { theirs: answer.pixels, mine: answer.pixels, lost: null });
+  return { mask: answer.pixels, words: answer.words };
+}
+
+// Where what was sent without an answer has come to the server after all, what is then known; else null.
+function foundAgain({ mine, lost }, theirs) {
+  const isThere = (value, place) => value === theirs[place];
+  if (!lost.some((value, place) => value !== mine[place] && isThere(value, place))) return null;
+  return { theirs, mine: mine.map((value, place) => (isThere(lost[place], place) ? lost[place] : value)), lost: null };
 }
 
 export const queueOf = (source, onwait, signal) => askJson(`/api/queue/${address(source)}`, { onwait, signal });
