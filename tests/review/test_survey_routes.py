@@ -215,6 +215,18 @@ def test_an_absent_chunk_is_named_too(folder: Path, tmp_path: Path) -> None:
     assert (answer.status_code, "salt.zarr/probability/c/0/0/0: expected a file" in answer.text) == (502, True)
 
 
+def test_salt_that_is_gone_is_missed_and_not_left_out(folder: Path, tmp_path: Path) -> None:
+    damage(folder, tmp_path, "mask")
+    client = client_of(tmp_path, cache=tmp_path / "cache")
+    before = described(client)["volumes"]
+    (tmp_path / "salt.zarr").rename(tmp_path / "away")
+    assert described(client)["volumes"] == before
+    answer = get(client, "survey.zarr/amplitude,probability/inline/105")
+    assert (answer.status_code, "salt.zarr/probability: expected an array" in answer.text) == (502, True)
+    (tmp_path / "away").rename(tmp_path / "salt.zarr")
+    assert get(client, "survey.zarr/amplitude,probability/inline/105").status_code == 200
+
+
 def test_damaged_disagreement_is_told_and_the_survey_is_shown(folder: Path, tmp_path: Path) -> None:
     damage(folder, tmp_path, "disagreement")
     told = described(client_of(tmp_path, cache=tmp_path / "cache"))["disagreement"]

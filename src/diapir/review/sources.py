@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ from diapir.recipe.files import read_recipe
 from diapir.recipe.whole import Recipe
 from diapir.record import RECORD, read_record
 from diapir.runs import read_json
-from diapir.volume.store import Grid, Store, open_store
+from diapir.volume.store import VOLUMES, Grid, Store, open_store
 
 _KEYS = ("recipe_digest", "threshold", "score", "interval_95", "score_kind", "data")
 _EXPECTED = (
@@ -58,11 +58,18 @@ class SurveySource:
         name: its own among all surveys; stands in addresses.
         survey: with amplitudes.
         salt: with what was found.
+        volumes: of both, by name, when they were opened: one that is gone since was not "never there".
     """
 
     name: str
     survey: Store | None
     salt: Store | None
+    volumes: Mapping[str, Store] = field(init=False)
+
+    def __post_init__(self) -> None:
+        stores = [store for store in (self.salt, self.survey) if store is not None]
+        found = {name: store for name in VOLUMES for store in stores if name in store.volumes}
+        object.__setattr__(self, "volumes", MappingProxyType(found))
 
     @property
     def grid(self) -> Grid:
@@ -78,9 +85,7 @@ class SurveySource:
 
     def store_of(self, volume: str) -> Store | None:
         """Where a volume lies; None where there is none of that name."""
-        return next(
-            (store for store in (self.survey, self.salt) if store is not None and volume in store.volumes), None
-        )
+        return self.volumes.get(volume)
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,10 +82,7 @@ def describe(sources: Sources) -> dict[str, Any]:
                 "crosslines": str(each.grid.crosslines),
                 "num_samples": each.grid.num_samples,
                 "unit": each.grid.unit,
-                "volumes": [
-                    *(each.survey.volumes if each.survey else ()),
-                    *(each.salt.volumes if each.salt else ()),
-                ],
+                "volumes": list(each.volumes),
             }
             for each in sources.surveys.values()
         ],

@@ -96,7 +96,7 @@ def survey_routes(
 def describe(survey: SurveySource) -> dict[str, Any]:
     """What a page needs to know of a survey, as plain JSON values."""
     grid, stores = survey.grid, [store for store in (survey.survey, survey.salt) if store is not None]
-    volumes = [name for store in stores for name in store.volumes if name in STEPS]
+    volumes = [name for name in STEPS if name in survey.volumes]
     facts = survey.salt.facts if survey.salt is not None else {}
     source = stores[0].facts.get("source")
     threshold, limit = facts.get("threshold"), stores[0].facts.get("amplitude")
