@@ -24,7 +24,7 @@ from fake_viewed import write_viewed_run, write_viewed_survey
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SURVEY, TILES, REVIEW = "#/survey/survey.zarr", "#/tiles/run", "#/review/survey.zarr"
-MASKS = re.compile(r"/look/.*/mask$")
+MASKS = re.compile(r"/look/.*/mask(\?|$)")
 WAIT_MS = 60_000
 LATE_MS = 800
 """After which what comes late would have come."""
@@ -127,6 +127,28 @@ def test_a_drawing_that_was_not_saved_is_lost_on_no_way_out_without_a_question(
     expect(page.get_by_role("heading", name="What was opened")).to_be_visible()
     page.goto("about:blank")
     assert len(asked) == 4, "an editor that was left asks no more"
+
+
+@pytest.mark.parametrize(
+    ("place", "open_editor"),
+    [
+        (f"{SURVEY}/inline/112", lambda page: page.click("#correct")),
+        (f"{REVIEW}/inline/112", lambda page: page.wait_for_selector("#review-drawing #editor-canvas-hints")),
+    ],
+)
+def test_a_name_goes_with_what_is_saved_even_where_the_browser_keeps_nothing(
+    page: Page, address: str, place: str, open_editor: Callable[[Page], None]
+) -> None:
+    page.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('blocked'); } })")
+    page.route(MASKS, lambda route: route.abort() if route.request.method == "POST" else route.continue_())
+    page.goto(address + place)
+    open_editor(page)
+    page.get_by_label("Your name").fill("Ada")
+    draw(page)
+    with page.expect_request(lambda request: request.method == "POST") as saving:
+        page.click("#editor-save")
+    assert saving.value.url.endswith("/mask?who=Ada")
+    expect(page.get_by_label("Your name")).to_have_value("Ada")
 
 
 def test_an_editor_that_is_asked_for_twice_opens_once(page: Page, address: str) -> None:

@@ -10,7 +10,7 @@ export function openCorrection({ host, title, source, target, picture, onclose }
   let opened = null;
 
   async function open() {
-    const [editor, review] = await load();
+    const [editor, review, { whoField }] = await load();
     // As everybody's corrections have left it.
     const mask = await review.correctedMask({ source, target, signal });
     signal.throwIfAborted();
@@ -25,7 +25,7 @@ export function openCorrection({ host, title, source, target, picture, onclose }
     const back = make("button", { type: "button", id: "editor-back", text: "‹ Back", onclick: close });
     setKeys([]);
     host.replaceChildren(make("section", { class: "correction", "aria-label": `Correct ${title}` },
-      make("div", { class: "toolbar" }, back, make("h1", { text: `Correct ${title}` })), place));
+      make("div", { class: "toolbar" }, back, make("h1", { text: `Correct ${title}` }), ...whoField()), place));
     focusOn(back);
     try {
       opened = editor.openEditor(place, {
@@ -55,7 +55,7 @@ export function openCorrection({ host, title, source, target, picture, onclose }
 
 async function load() {
   try {
-    return await Promise.all([import("./editor.js"), import("./review-api.js")]);
+    return await Promise.all([import("./editor.js"), import("./review-api.js"), import("./review-who.js")]);
   } catch {
     throw new Error("The editor of labels could not be loaded.");
   }

@@ -8,7 +8,10 @@ const WHO = "diapir-who";
 
 export const address = (...parts) => parts.map((part) => encodeURIComponent(String(part))).join("/");
 
+let named = null; // in this page, whatever the browser keeps
+
 export function who() {
+  if (named !== null) return named;
   try {
     return localStorage.getItem(WHO) ?? "";
   } catch {
@@ -17,9 +20,10 @@ export function who() {
 }
 
 export function setWho(name) {
+  named = name;
   try {
     localStorage.setItem(WHO, name);
-  } catch { /* a browser that keeps nothing asks again */ }
+  } catch { /* a browser that keeps nothing asks again the next time */ }
 }
 
 // An answer that is there; where the server is still working it out, it is asked again, and `onwait` is told why.

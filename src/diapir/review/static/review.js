@@ -3,11 +3,12 @@ import { needStyles } from "./editor-dom.js";
 import { paintGreys } from "./editor-paint.js";
 import { openEditor } from "./editor.js";
 import { focusOn, headingOf } from "./focus.js";
-import { correctedMask, greysOf, probabilityOf, saveCorrection, setWho, who } from "./review-api.js";
+import { correctedMask, greysOf, probabilityOf, saveCorrection } from "./review-api.js";
 import { showHistory } from "./review-history.js";
 import { showQueue } from "./review-queue.js";
 import { showRetraining } from "./review-retraining.js";
 import { showSuggestions } from "./review-suggestions.js";
+import { whoField } from "./review-who.js";
 import { controllerWithin, make, mayLeave } from "./shell.js";
 
 // Until the signal is aborted.
@@ -15,15 +16,13 @@ export async function showReview(host, source, signal) {
   needStyles();
   const error = make("p", { id: "review-error", role: "alert", class: "editor-error", hidden: true });
   const words = make("p", { id: "review-words", role: "status" });
-  const name = make("input", { id: "review-who", maxlength: 80, autocomplete: "name", value: who(), onchange: () => setWho(name.value) });
   const panels = Object.fromEntries([
     ["queue", "Look at next"], ["suggestions", "Doubtful labels"], ["history", "What was done"], ["retraining", "Train on my corrections"],
   ].map(([key, title]) => [key, panelOf(key, title)]));
   const lists = make("div", { class: "review-panels" }, ...Object.values(panels).map((panel) => panel.root));
   const drawing = make("div", { id: "review-drawing" });
   host.replaceChildren(make("div", { class: "review" },
-    make("div", { class: "review-head" }, make("h1", { text: `Review ${source}` }),
-      make("label", { for: "review-who", text: "Your name" }), name),
+    make("div", { class: "review-head" }, make("h1", { text: `Review ${source}` }), ...whoField()),
     error, words, drawing, lists));
   let editor = null;
   let opening = new AbortController(); // of what was asked for last: an earlier one that comes later is not shown
