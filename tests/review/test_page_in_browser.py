@@ -129,6 +129,38 @@ def test_a_drawing_that_was_not_saved_is_lost_on_no_way_out_without_a_question(
     assert len(asked) == 4, "an editor that was left asks no more"
 
 
+def test_corners_of_a_polygon_stay_with_another_tool_and_are_not_left_without_a_question(
+    page: Page, address: str
+) -> None:
+    asked = list[str]()
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
+    page.goto(f"{address}{SURVEY}/inline/110")
+    page.click("#correct")
+    page.click("#editor-polygon")
+    for x, y in ((20, 20), (60, 20), (60, 60)):
+        page.locator("#editor-canvas-hints").click(position={"x": x, "y": y})
+    for tool in ("move", "polygon"):
+        page.click(f"#editor-{tool}")
+    expect(page.locator("#editor-close")).to_be_enabled()
+    page.click("#editor-back")
+    expect(page.locator("#editor-canvas-hints")).to_be_visible()
+    with page.expect_event("dialog"):
+        page.close(run_before_unload=True)
+    assert asked == ["confirm", "beforeunload"]
+    for _ in range(3):
+        expect(page.locator("#editor-undo")).to_be_enabled()
+        page.click("#editor-undo")
+    expect(page.locator("#editor-undo")).to_be_disabled()
+    page.click("#editor-back")
+    expect(page.locator("#correct")).to_be_visible()
+    assert len(asked) == 2, "nothing is left to be lost"
+
+
 @pytest.mark.parametrize(
     ("place", "open_editor"),
     [

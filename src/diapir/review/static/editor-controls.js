@@ -34,7 +34,7 @@ export function makeControls({ settings, hasProbability, choose, set, act }) {
     show({ tool, radius, steps, points, dirty, saving, hidden }) {
       tools.forEach((each, place) => each.setAttribute("aria-pressed", String(TOOLS[place][0] === tool)));
       size.set(radius);
-      undo.disabled = !steps.done.length;
+      undo.disabled = !steps.done.length && !(tool === "polygon" && points.length);
       redo.disabled = !steps.undone.length;
       close.hidden = tool !== "polygon";
       close.disabled = points.length < 3;

@@ -10,7 +10,7 @@ import {
 
 const ZOOMS = [0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8];
 const HELP = "Keys: b brush, e eraser, p polygon, f fill, m move, [ and ] size, arrows and space draw, Enter closes a polygon, "
-  + "Ctrl+Z undo, Ctrl+Y redo, h hides the mask, + and − zoom, s saves.";
+  + "Escape drops its corners, Ctrl+Z undo, Ctrl+Y redo, h hides the mask, + and − zoom, s saves.";
 
 // `paint(context)` draws the picture, width x height; `save(mask)` gives {mask, words} or throws an Error with words,
 // whose `isRefusal` says that nothing was saved for certain.
@@ -51,6 +51,11 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
     return state.unsure || countDiffering(state.mask, state.saved) > 0;
   }
 
+  // What would be lost with the editor: also corners that are no polygon yet.
+  function isUnfinished() {
+    return isDirty() || state.points.length > 0;
+  }
+
   function hint() {
     const radius = state.tool === "brush" || state.tool === "eraser" ? state.radius : 0;
     paintHints(contexts[2], { width, height, cursor: state.cursor, radius, points: state.points });
@@ -62,9 +67,9 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
     hints.classList.toggle("editor-moves", state.tool === "move");
   }
 
+  // Corners stay where they are while another tool is used.
   function choose(tool) {
     state.tool = tool;
-    state.points = [];
     resize();
     redraw();
   }
@@ -75,7 +80,10 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
   }
 
   const ACTIONS = {
-    undo: () => step(undoStep, "undone"),
+    undo() {
+      if (state.tool === "polygon" && state.points.length) set({ points: state.points.slice(0, -1) });
+      else step(undoStep, "undone");
+    },
     redo: () => step(redoStep, "done again"),
     close: closePolygon,
     hide() {
@@ -117,7 +125,7 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
   }
 
   function closePolygon() {
-    if (state.points.length < 3) return;
+    if (state.tool !== "polygon" || state.points.length < 3) return;
     const points = state.points;
     state.points = [];
     changed(() => fillPolygon(state.mask, { width, height, points, value: state.paints }));
@@ -249,12 +257,12 @@ export function openEditor(host, { width, height, paint, mask, probability = nul
   }
 
   function warn(event) {
-    if (isDirty()) event.preventDefault();
+    if (isUnfinished()) event.preventDefault();
   }
 
   return {
     mask: () => state.mask.slice(),
-    isDirty,
+    isDirty: isUnfinished,
     leave() {
       window.removeEventListener("beforeunload", warn);
     },
