@@ -25,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SURVEY, TILES, REVIEW = "#/survey/survey.zarr", "#/tiles/run", "#/review/survey.zarr"
 MASKS = re.compile(r"/look/.*/mask(\?|$)")
+SECTIONS = re.compile(r"/amplitude.*/inline/")
 WAIT_MS = 60_000
 LATE_MS = 800
 """After which what comes late would have come."""
@@ -159,6 +160,22 @@ def test_corners_of_a_polygon_stay_with_another_tool_and_are_not_left_without_a_
     page.click("#editor-back")
     expect(page.locator("#correct")).to_be_visible()
     assert len(asked) == 2, "nothing is left to be lost"
+
+
+def test_that_there_is_no_such_section_is_still_said_when_another_comes_late(page: Page, address: str) -> None:
+    held = list[Route]()
+    page.route(SECTIONS, lambda route: held.append(route))
+    with page.expect_request(SECTIONS):
+        page.goto(f"{address}{SURVEY}/inline/99999")
+    page.wait_for_timeout(LATE_MS)
+    for route in held:
+        route.continue_()
+    page.unroute(SECTIONS)
+    expect(page.locator("#status")).to_contain_text("Inline 124")
+    expect(page.get_by_role("alert")).to_contain_text("There is no inline 99999")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#status")).to_contain_text("Inline 125")
+    expect(page.get_by_role("alert")).to_be_empty()
 
 
 @pytest.mark.parametrize(

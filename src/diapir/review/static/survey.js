@@ -25,7 +25,7 @@ export async function showSurvey(host, [name, direction, number], signal) {
   const axes = makeAxes(survey);
   const settings = { ...keptSettings(), threshold: Math.round(survey.threshold * LEVELS) };
   if (!maps.has(settings.map)) settings.map = "grey";
-  const state = { direction: "inline", place: 0, section: null, shown: null, view: null, cursor: null, heading: 1, loading: null, asked: 0 };
+  const state = { direction: "inline", place: 0, section: null, shown: null, view: null, cursor: null, heading: 1, loading: null, asked: 0, missing: "" };
   const sections = openSections(name, signal);
   const controls = makeControls({ survey, settings, change, move, turn, jump, correct, axes });
   const profile = makeProfile({ onpick: (place, event) => goTo(place, event.timeStamp) });
@@ -134,6 +134,7 @@ export async function showSurvey(host, [name, direction, number], signal) {
   }
 
   function fail(error) {
+    state.missing = "";
     wait("");
     stage.removeAttribute("aria-busy");
     told(error);
@@ -153,6 +154,8 @@ export async function showSurvey(host, [name, direction, number], signal) {
     wait("");
     stage.removeAttribute("aria-busy");
     clearAlert();
+    if (state.missing) alertWords(state.missing);
+    state.missing = "";
     describe();
     profile.move(state.place);
     fetchAhead();
@@ -295,9 +298,9 @@ export async function showSurvey(host, [name, direction, number], signal) {
     const place = wanted === undefined ? axes.middle(state.direction) : axes.placeOf(state.direction, Number(wanted));
     const isThere = Number.isInteger(place) && place >= 0 && place <= axes.last(state.direction);
     setUpDirection();
+    // Said when a section is shown, which takes away what was said before it.
+    state.missing = isThere ? "" : `There is no ${state.direction} ${wanted} in ${name}; the middle one is shown.`;
     goTo(isThere ? place : axes.middle(state.direction));
-    // After the section is shown, which takes away what was said before it.
-    if (!isThere) setTimeout(() => signal.aborted || alertWords(`There is no ${state.direction} ${wanted} in ${name}; the middle one is shown.`), 500);
   }
 
   followPointer(stage, canvas, { state, signal, repaint: paint, point });
