@@ -162,6 +162,34 @@ def test_corners_of_a_polygon_stay_with_another_tool_and_are_not_left_without_a_
     assert len(asked) == 2, "nothing is left to be lost"
 
 
+@pytest.mark.parametrize("key", ["End", "x"])
+def test_what_comes_behind_an_editor_says_nothing_and_the_address_is_of_what_is_corrected(
+    page: Page, address: str, key: str
+) -> None:
+    late, held = re.compile(r"/amplitude.*/(inline/147|crossline/\d+)$"), list[Route]()
+    page.route(late, lambda route: held.append(route))
+    page.goto(f"{address}{SURVEY}/inline/110")
+    expect(page.locator("#status")).to_contain_text("Inline 110")
+    with page.expect_request(late):
+        page.keyboard.press(key)
+    page.keyboard.press("e")
+    expect(page.get_by_role("heading", name="Correct inline 110")).to_be_visible()
+    # Behind whatever was still to be said of the section.
+    page.locator("#status").evaluate(
+        """status => new Promise((done) => setTimeout(() => {
+        status.textContent = 'of the editor'; done(); }, 500))"""
+    )
+    with page.expect_response(late):
+        held[0].continue_()
+    page.wait_for_timeout(LATE_MS)
+    expect(page.locator("#status")).to_have_text("of the editor")
+    expect(page).to_have_url(f"{address}{SURVEY}/inline/110")
+    page.click("#editor-back")
+    expect(page.locator("#status")).to_contain_text("Inline 110")
+    expect(page.locator("#number")).to_have_value("110")
+    expect(page.locator("#direction-inline")).to_be_checked()
+
+
 def test_that_there_is_no_such_section_is_still_said_when_another_comes_late(page: Page, address: str) -> None:
     held = list[Route]()
     page.route(SECTIONS, lambda route: held.append(route))

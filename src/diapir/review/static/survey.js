@@ -153,7 +153,7 @@ export async function showSurvey(host, [name, direction, number], signal) {
     timed("section", start);
     wait("");
     stage.removeAttribute("aria-busy");
-    clearAlert();
+    if (canvas.isConnected) clearAlert();
     if (state.missing) alertWords(state.missing);
     state.missing = "";
     describe();
@@ -204,7 +204,9 @@ export async function showSurvey(host, [name, direction, number], signal) {
     }
   }
 
+  // Not behind an editor, which has words of its own.
   function describe() {
+    if (!canvas.isConnected) return;
     const { salt } = state.section;
     const words = [axes.title(state.shown.direction, state.shown.place)];
     if (salt) words.push(salt.total ? `${((100 * salt.above[settings.threshold]) / salt.total).toFixed(1)} % salt above ${threshold(settings.threshold)}` : "no live trace");
@@ -259,6 +261,7 @@ export async function showSurvey(host, [name, direction, number], signal) {
   function correct() {
     const { section } = state;
     if (!section?.planes.amplitude || section.direction === "sample") return;
+    stayAtShown();
     correction?.leave();
     correction = openCorrection({
       host, source: name, title: axes.title(section.direction, state.shown.place).toLowerCase(),
@@ -267,10 +270,20 @@ export async function showSurvey(host, [name, direction, number], signal) {
       onclose() {
         setKeys(keys);
         fit();
+        describe();
         disagreement.show(state.direction); // it may have come meanwhile
         focusOn(byId("correct"));
       },
     });
+  }
+
+  // Another section that is on its way is not wanted any more.
+  function stayAtShown() {
+    const { direction, place } = state.shown;
+    if (state.direction === direction && state.place === place) return;
+    state.direction = direction;
+    setUpDirection();
+    goTo(place);
   }
 
   // The address and the settings follow, but not at every step of a quick walk.
