@@ -22,7 +22,7 @@ from diapir.runs import (
     read_json,
     require_file_place,
     require_new_folder,
-    require_no_bundle_around,
+    require_outside_results,
     sha256_of_file,
     write_bytes,
     write_json,
@@ -286,7 +286,7 @@ def test_json_that_cannot_be_read_is_named(tmp_path: Path, content: str | None, 
 
 
 @pytest.mark.parametrize("depth", ["out", "some/folder/out"])
-@pytest.mark.parametrize("place", [require_new_folder, require_file_place, require_no_bundle_around])
+@pytest.mark.parametrize("place", [require_new_folder, require_file_place, require_outside_results])
 def test_nothing_is_written_into_a_bundle(tmp_path: Path, depth: str, place: Callable[[Path], None]) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / BUNDLE[0]).write_text("{}")
@@ -299,7 +299,7 @@ def test_nothing_is_written_into_a_bundle(tmp_path: Path, depth: str, place: Cal
     place(tmp_path / depth)
 
 
-@pytest.mark.parametrize("place", [require_new_folder, require_file_place, require_no_bundle_around])
+@pytest.mark.parametrize("place", [require_new_folder, require_file_place, require_outside_results])
 def test_nothing_is_written_into_a_store(tmp_path: Path, place: Callable[[Path], None]) -> None:
     write_text(tmp_path / "survey.zarr" / "zarr.json", "{}")
     (tmp_path / "link").symlink_to(tmp_path / "survey.zarr")

@@ -178,7 +178,7 @@ def require_new_folder(path: Path) -> None:
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError.of(path, "expected a new or empty folder, found files there; name another, or remove it first")
-    require_no_bundle_around(path)
+    require_outside_results(path)
     real = Path(os.path.realpath(path))
     if path.exists() and (real == Path.cwd() or real.is_mount()):
         kind = "a mounted disk" if real.is_mount() else "the folder you are in"
@@ -195,7 +195,7 @@ def require_file_place(path: Path) -> None:
         InputError: there is a folder of that name; or it lies in a bundle or a store.
         OSError: the place may not be written to.
     """
-    require_no_bundle_around(path)
+    require_outside_results(path)
     _require_file_place(path)
 
 
@@ -217,7 +217,7 @@ def require_outside(out: Path, used: Path) -> None:
         raise InputError.of(out, f"expected a place outside of {used}, which is read; name another")
 
 
-def require_no_bundle_around(out: Path) -> None:
+def require_outside_results(out: Path) -> None:
     """Refuse to write into a bundle, which holds what its manifest lists and nothing else, or among a store's arrays.
 
     Raises:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from diapir.data.check_picture import draw_check
 from diapir.data.tiles import DataSet, TileSet, coverage_classes
-from diapir.runs import require_no_bundle_around, write_json
+from diapir.runs import require_outside_results, write_json
 
 _TINY_PIXELS = (5, 10, 20, 50, 100)
 _MOST_NAMED = 5
@@ -27,7 +27,7 @@ def check_data(data: DataSet, out: Path | None) -> dict[str, Any]:
         the figures of `describe_data`.
     """
     if out:
-        require_no_bundle_around(out)
+        require_outside_results(out)
     figures = describe_data(data)
     # Written first, for the reader of what is printed may leave early (`diapir data check DATA | head`).
     if out:

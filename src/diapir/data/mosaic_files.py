@@ -16,7 +16,7 @@ from diapir.data.mosaic_links import LEAST_COMPATIBILITY
 from diapir.data.mosaic_picture import draw_mosaics
 from diapir.data.tiles import DataSet
 from diapir.faults import Fault, InputError, raise_if_any
-from diapir.runs import require_no_bundle_around, write_json, write_text
+from diapir.runs import require_outside_results, write_json, write_text
 
 _HEADER = ["id", "mosaic", "row", "column"]
 _NUM_LARGEST = 10
@@ -32,7 +32,7 @@ def survey_mosaics(data: DataSet, out: Path, *, least_compatibility: float = LEA
     Returns:
         the places of the labelled tiles and then of the unlabelled ones.
     """
-    require_no_bundle_around(out)
+    require_outside_results(out)
     images = np.concatenate([data.labelled.images, data.unlabelled.images])
     mosaics = find_mosaics(images, least_compatibility=least_compatibility)
     figures = describe_mosaics(data, mosaics)

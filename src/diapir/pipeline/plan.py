@@ -14,7 +14,7 @@ from diapir.recipe.nets import trained_encoder
 from diapir.recipe.steps import BlendStep, PostProcessStep, PredictStep, PseudoLabel, Step, Submit, Train, sources
 from diapir.recipe.whole import Recipe
 from diapir.record import RECORD
-from diapir.runs import json_digest, read_json, require_no_bundle_around, sha256_of_file, write_json
+from diapir.runs import json_digest, read_json, require_outside_results, sha256_of_file, write_json
 
 RECIPE, FOLDS = "recipe.yaml", "folds.csv"
 SUBMISSION, PICTURE = "submission.csv", "tiles.png"
@@ -127,7 +127,7 @@ def require_no_bundle(folder: Path) -> None:
     """
     if (folder / MANIFEST).exists():
         raise InputError.of(folder, "it is a bundle, which can only predict: name the folder of a run")
-    require_no_bundle_around(folder)
+    require_outside_results(folder)
 
 
 def plan_text(planned: Sequence[Planned]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from diapir import __version__
 from diapir.faults import InputError
-from diapir.runs import require_no_bundle_around, write_json
+from diapir.runs import require_outside_results, write_json
 from diapir.volume.geometry import NO_TRACE, Geometry, find_geometry
 from diapir.volume.info_figures import Amplitudes, Bins, Look, find_bins, header_ranges, look_at
 from diapir.volume.info_picture import draw_info
@@ -48,7 +48,7 @@ def survey_info(
     if geometry:
         segy = replace(segy, delay_ms=geometry.start.ms)
     if out:
-        require_no_bundle_around(out)
+        require_outside_results(out)
     look = look_at(segy)
     bins = find_bins(segy, geometry) if geometry else None
     warnings = [*segy.warnings, *(geometry.warnings if geometry else ()), *problem, *_doubts(look, bins)]

@@ -22,8 +22,8 @@ from diapir.runs import (
     locked_folder,
     naming_what_fails,
     read_json,
-    require_no_bundle_around,
     require_outside,
+    require_outside_results,
     require_writable,
     write_json,
     write_text,
@@ -123,7 +123,7 @@ def segment(
         Stopped: on a signal.
     """
     require_outside(out, survey)
-    require_no_bundle_around(out)
+    require_outside_results(out)
     # Before the gate, which takes a while.
     require_writable(out.resolve() if out.is_dir() else out.resolve().parent)
     source, found = open_store(survey), open_model(model)
