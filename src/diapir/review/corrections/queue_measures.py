@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diapir.data.statistics import TileStatistics, tile_statistics
-from diapir.data.tiles import read_data
 from diapir.pipeline.members import steps_behind
-from diapir.pipeline.plan import SURVEY_TILES
 from diapir.pipeline.predictions import Predictions, read_predictions
 from diapir.predict.comparing import boundary_px
 from diapir.recipe.steps import PredictStep
@@ -137,9 +135,7 @@ def _live_mean(by_trace: Floats, live: NDArray[np.bool_], *, axis: int) -> Float
 
 
 def _training(subject: SurveySubject) -> TileStatistics | None:
-    if subject.run is None or not (subject.run.folder / SURVEY_TILES).is_dir():
-        return None
-    return tile_statistics(read_data(subject.run.folder / SURVEY_TILES).labelled.images)
+    return tile_statistics(subject.labelled_tiles().images) if subject.has_labels else None
 
 
 def _novelties(subject: SurveySubject, training: TileStatistics | None) -> dict[Direction, Floats]:

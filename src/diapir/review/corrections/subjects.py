@@ -164,6 +164,7 @@ class SurveySubject:
         salt: what was found; None where only the survey was named.
         run: that learned from labelled sections of it, if one was named.
         found: volumes of the salt when it was opened: one that is gone since was not "never there".
+        has_labels: whether the run kept the tiles that it learned from, when it was opened.
     """
 
     name: str
@@ -172,9 +173,12 @@ class SurveySubject:
     run: OpenedRun | None
     store: CorrectionStore
     found: frozenset[str] = field(init=False)
+    has_labels: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "found", frozenset(self.salt.volumes if self.salt else ()))
+        has_labels = self.run is not None and (self.run.folder / SURVEY_TILES).is_dir()
+        object.__setattr__(self, "has_labels", has_labels)
 
     @property
     def main(self) -> Store:
@@ -192,19 +196,25 @@ class SurveySubject:
     @cached_property
     def labels(self) -> dict[Target, Mask]:
         """What the run's labelled sections said, put together of its tiles."""
-        if self.run is None or not (self.run.folder / SURVEY_TILES).is_dir():
-            return {}
-        tiles = read_data(self.run.folder / SURVEY_TILES).labelled
-        return dict(self._put_together(tiles))
+        return dict(self._put_together(self.labelled_tiles())) if self.has_labels else {}
 
     @cached_property
     def held_out(self) -> dict[Target, Floats]:
         """Probabilities of labelled sections by models that never saw them, NaN where no model was asked."""
         if self.run is None or not self.labels:
             return {}
-        tiles = read_data(self.run.folder / SURVEY_TILES).labelled
+        tiles = self.labelled_tiles()
         found = read_predictions(self.run.folder / _probability_step(self.run.recipe))
         return dict(self._blended(tiles.take(found.rows), found.held_out))
+
+    def labelled_tiles(self) -> TileSet:
+        """The tiles that the run learned from; to be asked where `has_labels`.
+
+        Raises:
+            InputError: they are gone or damaged.
+        """
+        assert self.run is not None
+        return read_data(self.run.folder / SURVEY_TILES).labelled
 
     def shape(self, target: Target) -> tuple[int, int]:
         """Samples and traces. Raises NoSuchTarget."""
