@@ -113,7 +113,7 @@ def write_viewed_run(
         "recipe_digest": recipe.digest,
         "threshold": 0.5,
         "score": round(float(scores.mean()), 5),
-        "interval_95": [round(float(scores.mean()) - 0.1, 5), round(float(scores.mean()) + 0.1, 5)],
+        "interval_95": [round(float(np.clip(scores.mean() + off, 0, 1)), 5) for off in (-0.1, 0.1)],
         "score_kind": f"mean over {len(rows)} held-out tiles, at the recipe's threshold",
         "data": data.record | {"digest": data.digest},
     }

@@ -391,7 +391,7 @@ def test_a_run_that_cannot_predict_says_why(copy: Path, data: DataSet, tmp_path:
     with pytest.raises(InputError, match="do not belong together"):
         predict_with_run(copy, path)
     write_json(copy / "record.json", [])
-    with pytest.raises(InputError, match="do not belong together"):
+    with pytest.raises(InputError, match="expected the record of a finished run, found"):
         predict_with_run(copy, path)
     (copy / "record.json").write_text("{")
     with pytest.raises(InputError, match="expected JSON"):

@@ -90,7 +90,7 @@ def test_a_run_whose_record_says_nothing_of_its_data_is_refused(run: Path, tmp_p
     record = read_json(tmp_path / "run" / "record.json")
     for data in json.loads('[-1, [], "x"]'):
         write_json(tmp_path / "run" / "record.json", record | {"data": data})
-        with pytest.raises(InputError, match=r"record\.json: expected in it what data"):
+        with pytest.raises(InputError, match=r"record\.json: expected under 'data' what a run writes there"):
             open_sources([tmp_path / "run"])
 
 
