@@ -88,6 +88,7 @@ def test_what_was_written_is_read_with_and_without_its_tiles(tmp_path: Path, dat
         (ROWS, np.array([-1, 2, 5])),
         (ROWS, np.array([0.0, 2, 5])),
         (ROWS, np.array([[0, 2, 5]])),
+        (ROWS, np.array(2)),
         (HELD_OUT, halves(2, 101, 101)),
         (HELD_OUT, halves(3, 101, 101) * np.float16(np.nan)),
         (HELD_OUT, halves(3, 101, 101) + np.float16(0.6)),

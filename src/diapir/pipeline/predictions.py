@@ -1,7 +1,6 @@
 """Probabilities and other arrays in a run's folder."""
 
 import tokenize
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +83,7 @@ def _misfits(folder: Path, found: Predictions, data: DataSet, *, fold: Fold) -> 
     if not are_rows(found.rows, data.labelled):
         yield Fault(str(folder / ROWS), f"expected numbers of labelled tiles, found others: {AGAIN}")
     sized: list[tuple[str, NDArray[Any], int]] = [
-        (HELD_OUT, found.held_out, len(found.rows)),
+        (HELD_OUT, found.held_out, found.rows.size),
         (unlabelled_name(fold), found.unlabelled, len(data.unlabelled)),
     ]
     for name, array, count in sized:
@@ -131,9 +130,7 @@ def read_array(path: Path) -> NDArray[Any]:
         InputError: the file is absent or damaged.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy reads on where a header is odd
-            array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise InputError.of(path, f"expected this file, found none: {AGAIN}") from None
     except (OSError, EOFError, *ODD_HEADER) as error:
