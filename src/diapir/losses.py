@@ -81,12 +81,13 @@ def lovasz(
     flat_logits, flat_truth = logits.float().flatten(1), truth.flatten(1)
     if whole_batch:
         flat_logits, flat_truth = flat_logits.reshape(1, -1), flat_truth.reshape(1, -1)
-    sign = torch.where(flat_truth > 0.5, 1.0, -1.0)
+    is_salt = flat_truth > 0.5
+    sign = torch.where(is_salt, 1.0, -1.0)
     margins = 1 - flat_logits * sign
     if known is not None:
         # Last in the order, where no salt is left and the Jaccard loss takes no more steps.
         margins = margins.masked_fill(~known.reshape(margins.shape), _NEVER)
-    weights = _jaccard_steps(margins.detach(), flat_truth)
+    weights = _jaccard_steps(margins.detach(), is_salt)
     match hinge:
         case "relu":
             values = F.relu(margins)
@@ -190,16 +191,16 @@ def _mean(values: Tensor, known: Tensor | None) -> Tensor:
 
 
 def _jaccard_steps(margins: Tensor, truth: Tensor) -> Tensor:
-    """g of each pixel, in the pixels' own order: (n, p), float32; margins (n, p) float32, truth (n, p) of 0 and 1."""
+    """g of each pixel, in the pixels' own order: (n, p), float32; margins (n, p) float32, truth (n, p) bool."""
     if margins.device.type == "cpu":
-        return torch.from_numpy(_jaccard_steps_on_processor(margins.numpy(), (truth > 0.5).numpy()))
+        return torch.from_numpy(_jaccard_steps_on_processor(margins.numpy(), truth.numpy()))
     return _jaccard_steps_on_device(margins, truth)
 
 
 def _jaccard_steps_on_device(margins: Tensor, truth: Tensor) -> Tensor:
     """`_jaccard_steps` with torch's own sort, which any device has."""
     order = torch.sort(margins, dim=1, descending=True, stable=True).indices
-    truth_sorted = (truth > 0.5).gather(1, order)
+    truth_sorted = truth.gather(1, order)
     # Counts stay exact in float32 up to 2^24 pixels, more than any batch of tiles holds.
     salt_left = truth_sorted.sum(1, keepdim=True) - truth_sorted.cumsum(1, dtype=torch.float32)
     jaccard = 1 - salt_left / (salt_left + torch.arange(1, margins.shape[1] + 1, device=margins.device))
