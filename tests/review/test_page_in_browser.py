@@ -191,12 +191,19 @@ def test_what_comes_behind_an_editor_says_nothing_and_the_address_is_of_what_is_
 
 
 def test_that_there_is_no_such_section_is_still_said_when_another_comes_late(page: Page, address: str) -> None:
-    held = list[Route]()
-    page.route(SECTIONS, lambda route: held.append(route))
+    held, is_late = list[Route](), True
+
+    def hold(route: Route) -> None:
+        if is_late:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route(SECTIONS, hold)
     with page.expect_request(SECTIONS):
         page.goto(f"{address}{SURVEY}/inline/99999")
     page.wait_for_timeout(LATE_MS)
-    page.unroute(SECTIONS)  # first, for what is asked for next is not to be held
+    is_late = False  # first, for what is asked for next is not to be held
     for route in held:
         route.continue_()
     expect(page.locator("#status")).to_contain_text("Inline 124")
