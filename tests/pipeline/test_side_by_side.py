@@ -66,6 +66,14 @@ LONG: dict[str, Any] = {"stages.0.epochs": 1, "stages.1.epochs": 60, "stages.1.s
 """A state is saved early, and then there is time to be killed or stopped in."""
 
 
+def _is_json(path: Path) -> bool:
+    """Whether a file is there with all its content: dask writes this one bit by bit."""
+    try:
+        return bool(json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError):
+        return False
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A scheduler and two workers, started as docs/side-by-side.md has it; its address."""
@@ -79,7 +87,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     try:
         start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(folder / "scheduler.json"))
-        await_that(lambda: (folder / "scheduler.json").exists())
+        await_that(lambda: _is_json(folder / "scheduler.json"))
         address: str = json.loads((folder / "scheduler.json").read_text())["address"]
         for _ in range(2):
             # Without the nanny, which would start a killed one again: it costs two more processes.
