@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Error, Page, expect, sync_playwright
 
 from fake_review import write_survey, write_survey_run, write_tile_run
 
@@ -54,3 +54,16 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     yield page
     context.close()
     assert broken == [], "scripts of the page failed"
+
+
+@pytest.fixture
+def refused(page: Page) -> list[Dialog]:
+    """What the page asked, in order; every question is answered with no."""
+    asked = list[Dialog]()
+
+    def refuse(dialog: Dialog) -> None:
+        asked.append(dialog)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
+    return asked

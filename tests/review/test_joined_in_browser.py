@@ -55,24 +55,17 @@ def test_a_section_is_corrected_from_the_viewer_and_found_in_review(page: Page, 
     expect(page.locator("#review-history")).to_contain_text(f"inline {LINES[0]}")
 
 
-def test_a_drawing_that_was_not_saved_is_not_lost_by_a_slip(page: Page, address: str) -> None:
-    asked: list[str] = []
-
-    def stay(dialog: Dialog) -> None:
-        asked.append(dialog.message)
-        dialog.dismiss()
-
-    page.on("dialog", stay)
+def test_a_drawing_that_was_not_saved_is_not_lost_by_a_slip(page: Page, address: str, refused: list[Dialog]) -> None:
     page.goto(f"{address}#/survey/survey.zarr/inline/{LINES[1]}")
     page.click("#correct")
     draw(page, down=0.9)
     page.click("#editor-back")
     expect(page.locator("#editor-canvas-hints")).to_be_visible()
-    assert "not saved" in asked[0]
+    assert "not saved" in refused[0].message
     page.click("#editor-undo")
     page.click("#editor-back")
     expect(page.locator("#correct")).to_be_visible()
-    assert len(asked) == 1
+    assert len(refused) == 1
 
 
 def test_a_tile_of_a_survey_leads_to_its_section(page: Page, address: str) -> None:

@@ -131,15 +131,8 @@ def test_a_drawing_that_was_not_saved_is_lost_on_no_way_out_without_a_question(
 
 
 def test_corners_of_a_polygon_stay_with_another_tool_and_are_not_left_without_a_question(
-    page: Page, address: str
+    page: Page, address: str, refused: list[Dialog]
 ) -> None:
-    asked = list[str]()
-
-    def stay(dialog: Dialog) -> None:
-        asked.append(dialog.type)
-        dialog.dismiss()
-
-    page.on("dialog", stay)
     page.goto(f"{address}{SURVEY}/inline/110")
     page.click("#correct")
     page.click("#editor-polygon")
@@ -152,14 +145,14 @@ def test_corners_of_a_polygon_stay_with_another_tool_and_are_not_left_without_a_
     expect(page.locator("#editor-canvas-hints")).to_be_visible()
     with page.expect_event("dialog"):
         page.close(run_before_unload=True)
-    assert asked == ["confirm", "beforeunload"]
+    assert [dialog.type for dialog in refused] == ["confirm", "beforeunload"]
     for _ in range(3):
         expect(page.locator("#editor-undo")).to_be_enabled()
         page.click("#editor-undo")
     expect(page.locator("#editor-undo")).to_be_disabled()
     page.click("#editor-back")
     expect(page.locator("#correct")).to_be_visible()
-    assert len(asked) == 2, "nothing is left to be lost"
+    assert len(refused) == 2, "nothing is left to be lost"
 
 
 @pytest.mark.parametrize("key", ["End", "x"])
