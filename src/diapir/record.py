@@ -69,12 +69,12 @@ def read_record(run: Path, *, keys: Sequence[str]) -> dict[str, Any]:
     """
     path = run / RECORD
     record = read_json(path)
-    raise_if_any(record_faults(record, path, keys=keys))
+    raise_if_any(_faults(record, path, keys=keys))
     found: dict[str, Any] = record
     return found
 
 
-def record_faults(record: object, path: Path, *, keys: Sequence[str]) -> Iterator[Fault]:
+def _faults(record: object, path: Path, *, keys: Sequence[str]) -> Iterator[Fault]:
     """What a record lacks, and what in it no run writes there.
 
     Args:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import tokenize
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,11 @@ TILE = 101
 """Side of a tile of the TGS competition, in pixels."""
 UNKNOWN = 255
 """In a mask: nobody has said whether this pixel is salt; no loss and no score asks for it."""
+ODD_HEADER = (
+    *(KeyError, ValueError, TypeError, SyntaxError, tokenize.TokenError),
+    *(MemoryError, RecursionError, OverflowError, Warning),
+)
+"""What NumPy raises for headers of arrays that nobody writes."""
 INLINE, CROSSLINE = 0, 1
 PLACE = ("direction", "line", "sample", "trace")
 """Where a survey's tile lies: INLINE or CROSSLINE, its section, and its first sample and trace there, from 0 on."""
@@ -233,7 +239,7 @@ def _load_array(path: Path) -> NDArray[np.uint8]:
     try:
         with path.open("rb") as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+    except (OSError, EOFError, *ODD_HEADER) as error:
         raise InputError.of(path, f"cannot be read ({error}); prepare the data again") from None
     if array.dtype != np.uint8 or array.ndim != 3:
         found = f"{array.dtype} {array.shape}"

@@ -1,6 +1,5 @@
 """Probabilities and other arrays in a run's folder."""
 
-import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from diapir.data.tiles import DataSet, TileSet
+from diapir.data.tiles import ODD_HEADER, DataSet, TileSet
 from diapir.faults import Fault, InputError, raise_if_any
 from diapir.pipeline.workplace import Fold
 from diapir.runs import atomic_path
@@ -17,11 +16,6 @@ from diapir.runs import atomic_path
 ROWS, HELD_OUT, UNLABELLED = "held-out-rows.npy", "held-out.npy", "unlabelled.npy"
 HELD_OUT_HAS_SALT, UNLABELLED_HAS_SALT = "held-out-has-salt.npy", "unlabelled-has-salt.npy"
 AGAIN = "remove its folder, and run again"
-ODD_HEADER = (
-    *(KeyError, ValueError, TypeError, SyntaxError, tokenize.TokenError),
-    *(MemoryError, RecursionError, OverflowError, Warning),
-)
-"""What NumPy raises for headers of arrays that nobody writes."""
 _CHUNK = 1024
 
 

@@ -28,7 +28,6 @@ OpenData = Callable[[Recipe, Path | None], DataSet]
 
 _KEYS = ("recipe", "score", "interval_95", "score_kind", "threshold", "data", "provenance")
 _CHUNK, _MOST_ROWS, _GREATEST = 256, 200, 1e300
-_SHARES = ("score", "threshold")
 _GIVE_DATA = "give the data set that it was trained on with --data"
 
 

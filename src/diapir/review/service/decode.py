@@ -12,9 +12,8 @@ from fastapi import HTTPException
 from numpy.typing import NDArray
 
 from diapir.data.png import decode_image, image_size
-from diapir.data.tiles import TILE
+from diapir.data.tiles import ODD_HEADER, TILE
 from diapir.faults import InputError
-from diapir.pipeline.predictions import ODD_HEADER
 from diapir.review.service.limits import is_taken
 from diapir.review.service.refusals import words_of
 from diapir.review.service.tiff import read_directory, read_pixels

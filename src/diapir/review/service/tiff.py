@@ -121,7 +121,8 @@ def _read_tags(content: bytes) -> tuple[Order, dict[int, tuple[int, int, int]]]:
         entry = place + 2 + 12 * number
         tag, kind, amount = struct.unpack_from(f"{order}HHI", content, entry)
         tags[tag] = (kind, amount, entry + 8)
-    if any(content[place + 2 + 12 * count :][:4]):
+    behind = place + 2 + 12 * count
+    if any(content[behind : behind + 4]):
         raise ValueError("expected one page, found another behind it; save each by itself")
     return order, tags
 
